@@ -54,6 +54,7 @@ pub fn victim_with(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf>
         "leaks_libzmq" => &["-lzmq"],
         "leaks_cares" => &["-lcares"],
         "leaks_uv" => &["-luv"],
+        "tls_sessions" => &["-lssl", "-lcrypto"],
         "tls_server" | "leaks_openssl" => &["-levent", "-levent_openssl", "-lssl", "-lcrypto"],
         _ => &[],
     };

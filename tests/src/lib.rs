@@ -34,6 +34,7 @@ pub mod service;
 pub mod tapes;
 pub mod terminal;
 pub mod trace;
+pub mod trees;
 pub mod uwebsockets;
 pub mod victim;
 pub mod vm;

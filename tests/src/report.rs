@@ -72,8 +72,9 @@ impl Report {
 
     /// Parses and validates a report.
     pub fn parse(text: &str) -> Result<Self> {
-        let json: Value = serde_json::from_str(text).context("the report is not JSON")?;
+        let mut json: Value = serde_json::from_str(text).context("the report is not JSON")?;
         validate(&json)?;
+        complete_stacks(&mut json);
         Ok(Self { json })
     }
 
@@ -171,6 +172,19 @@ pub fn symbols(site: &Value) -> Vec<&str> {
             text("symbol").or_else(|| text("address")).unwrap_or("?")
         })
         .collect()
+}
+
+/// Adds the frames that call sites refer to, as a reader does who needs whole stacks.
+fn complete_stacks(report: &mut Value) {
+    let shared = report.get("frames").and_then(Value::as_array).cloned().unwrap_or_default();
+    for site in report.get_mut("sites").and_then(Value::as_array_mut).into_iter().flatten() {
+        let callers = site.get("callers").and_then(Value::as_array).cloned().unwrap_or_default();
+        let numbers = callers.iter().filter_map(|at| usize::try_from(at.as_u64()?).ok());
+        let rest = numbers.filter_map(|at| shared.get(at).cloned());
+        if let Some(frames) = site.get_mut("frames").and_then(Value::as_array_mut) {
+            frames.extend(rest);
+        }
+    }
 }
 
 fn validate(report: &Value) -> Result<()> {

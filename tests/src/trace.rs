@@ -1,7 +1,7 @@
 //! A running leaktrace: starts it on a target, waits for it, stops it, and reads its report.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
 };
@@ -114,6 +114,11 @@ impl Trace {
         let code = self.wait().ok().and_then(|status| status.code());
         let stdout = self.running.rest_of_stdout();
         Refusal { code, stdout, stderr: self.running.rest_of_stderr().to_vec() }
+    }
+
+    /// The file of its report.
+    pub fn output(&self) -> &Path {
+        &self.output
     }
 
     /// Reads its report.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command, time::Duration};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tests::{
-    Victim,
+    Trace, Victim,
     census::{self, Census},
     compile, scratch, trace, wait_until,
 };
@@ -109,6 +109,29 @@ fn memory_that_the_allocator_keeps_is_no_leak_and_what_pins_it_is_named() -> Res
     assert_eq!(pinned["by_size"][0]["size"], usable);
     assert!(pinned["pages"].as_u64() >= truth["kept"].as_u64(), "{pinned}");
     victim.exit()
+}
+
+#[test]
+fn what_is_freed_between_kept_blocks_is_kept_by_the_allocator_not_by_a_call_site() -> Result<()> {
+    let mut victim = Victim::start("heap_fragmented", &["100000"])?;
+    let trace = Trace::attach(victim.pid(), &["--kind", "heap"])?;
+    victim.go()?;
+    let truth = victim.answer()?;
+    let report = trace.stop()?;
+    victim.exit()?;
+    let of = |name: &str| report.sites("heap", |frames| frames.first() == Some(&name));
+    let (kept, freed) = (of("remember")?, of("decode")?);
+    let count = truth["kept"].as_u64().context("a count")?;
+    assert_eq!((kept.outstanding_count, kept.outstanding_bytes), (count, 48 * count));
+    assert_eq!((freed.acquired_count, freed.released_count), (100_000, 100_000));
+    assert_eq!(freed.outstanding_count, 0);
+    let (said, fordblks) = (report.number("/memory/heap_kept_bytes")?, truth["fordblks"].as_u64());
+    // The C library's own figure leaves out what is cached for the thread.
+    let fordblks = fordblks.context("a size")?;
+    assert!(said >= fordblks && said - fordblks < 64 << 10, "{said}, not {fordblks}");
+    let leaks = report.list("/findings")?.iter().filter(|one| one["class"] == "leak");
+    assert_eq!(leaks.count(), 0, "{}", report.at("/findings")?);
+    Ok(())
 }
 
 /// The victim with known types, built with these flags.

@@ -181,3 +181,26 @@ fn of_six_ways_one_is_unexplained() -> Result<()> {
     ensure!(unasked(&report)?.len() == 1, "{:?}", report.at("/warnings")?);
     Ok(())
 }
+
+#[test]
+fn arenas_of_a_runtime_are_named_as_such() -> Result<()> {
+    // Objects of 192 bytes with their header: CPython acquires arenas of 1 MiB for them.
+    let program = "import sys; print('ready', flush=True); sys.stdin.readline(); \
+        kept = [bytes(150) + bytes([n % 256]) for n in range(400000)]; \
+        print('{\"kept\": %d}' % len(kept), flush=True); sys.stdin.readline()";
+    let mut python = Victim::start_command(Command::new("/usr/bin/python3").args(["-c", program]))?;
+    let trace = Trace::attach(python.pid(), &[])?;
+    python.go()?;
+    let truth = python.answer()?;
+    let report = trace.stop()?;
+    python.exit()?;
+    let is_arena = |site: &&Value| site.pointer("/arena/of").is_some_and(|of| of == "CPython");
+    let arenas = report.list("/sites")?.iter().filter(is_arena);
+    let bytes: u64 = arenas
+        .inspect(|site| assert_eq!(site["kind"], "mmap", "{site}"))
+        .filter_map(|site| site["outstanding_bytes"].as_u64())
+        .sum();
+    let least = 184 * truth["kept"].as_u64().context("the number of objects")?;
+    assert!((least..2 * least).contains(&bytes), "{bytes} bytes\n{}", report.summary());
+    Ok(())
+}

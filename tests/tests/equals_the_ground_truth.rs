@@ -1,7 +1,7 @@
 //! leaktrace's report equals the program's own account, number by number, with nothing lost.
 
-use anyhow::Result;
-use tests::{Trace, Victim, compare::Named};
+use anyhow::{Context as _, Result};
+use tests::{Trace, Victim, compare::Named, report::symbols};
 
 fn equals(name: &str, arguments: &[&str]) -> Result<()> {
     let mut victim = Victim::start(name, arguments)?;
@@ -39,6 +39,26 @@ fn a_slow_steady_leak() -> Result<()> {
 #[test]
 fn a_bounded_cache() -> Result<()> {
     equals("growing_cache", &["500", "3"])
+}
+
+#[test]
+fn a_cache_that_is_full_no_longer_grows_and_is_no_leak() -> Result<()> {
+    let mut victim = Victim::start("filled_cache", &["5000", "3000", "12000"])?;
+    let trace = Trace::attach(victim.pid(), &[])?;
+    victim.go()?;
+    let truth = victim.truth()?;
+    let report = trace.stop()?;
+    victim.exit()?;
+    truth.equals(&report)?;
+    let site = report.list("/sites")?.iter().find(|site| symbols(site).first() == Some(&"fill"));
+    let site = site.context("the cache")?;
+    assert_eq!((&site["outstanding_count"], &site["acquired_count"]), (&5000.into(), &5000.into()));
+    let rates = ["growth_count_per_s", "growth_bytes_per_s"].map(|key| site[key].as_f64());
+    assert!(rates.iter().all(|rate| rate.is_none_or(|rate| rate.abs() < 1.0)), "{site}");
+    let class = site["verdict"]["class"].as_str();
+    assert!(matches!(class, Some("steady" | "settling")), "{}", site["verdict"]);
+    assert_eq!(report.list("/findings")?, [] as [serde_json::Value; 0]);
+    Ok(())
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! contains estimates with their error; between windows the target contains no probe; where tracing costs less, the
 //! figures are exact.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -126,6 +126,52 @@ fn cheap_tracing_is_continuous_and_exact() -> Result<()> {
     let no_error = |one: &Value| one["error"].is_null();
     ensure!(report.list("/sites")?.iter().all(no_error) && no_error(report.at("/totals/heap")?));
     truth.equals(&report)
+}
+
+/// Traces a server that waits most of its time, for so long. Its leak is exact, or estimated well.
+fn mostly_waiting(pause_us: &str, traced: Duration) -> Result<Report> {
+    let mut victim = Victim::start("mostly_waits", &[pause_us])?;
+    let trace = Trace::attach(victim.pid(), &["--max-overhead", "5%"])?;
+    let begun = Instant::now();
+    victim.go()?;
+    wait_until("it has served", TURN, || Ok(begun.elapsed() >= traced))?;
+    victim.send("stop")?;
+    let truth = victim.truth()?.sum("heap");
+    let report = trace.stop()?;
+    victim.exit()?;
+    let first = report.list("/sites")?.first().context("a call site")?;
+    ensure!(function(first) == "make_session", "{}", report.summary());
+    let said = Amounts::read(first)?;
+    let error = first["error"]["outstanding"]["count"].as_u64();
+    println!(
+        "{pause_us} us: {} leaked, {} ± {error:?} reported; {}",
+        truth.outstanding_count,
+        said.outstanding_count,
+        report.at("/accounting/budget")?
+    );
+    if report.at("/accounting/estimated")? == false {
+        ensure!(said == truth, "{said:?}, not {truth:?}");
+        return Ok(report);
+    }
+    let (left, said) = (truth.outstanding_count, said.outstanding_count);
+    ensure!((left / 2..=left * 2).contains(&said), "{said}, not {left}");
+    // Of two windows there is none.
+    if let Some(error) = error {
+        ensure!(left.abs_diff(said) <= 3 * error, "{said} ± {error}, not {left}");
+    }
+    Ok(report)
+}
+
+#[test]
+fn a_server_that_mostly_waits_is_traced_all_the_time() -> Result<()> {
+    let report = mostly_waiting("10000", Duration::from_secs(8))?;
+    ensure!(report.at("/accounting/estimated")? == false, "{}", report.at("/accounting")?);
+    Ok(())
+}
+
+#[test]
+fn a_leak_of_a_server_that_waits_less_is_exact_or_estimated_well() -> Result<()> {
+    mostly_waiting("400", Duration::from_secs(20)).map(drop)
 }
 
 #[test]

@@ -248,3 +248,24 @@ fn every_case_is_tested_and_documented() -> Result<()> {
     assert_eq!(tested, names, "the tests and the programs");
     Ok(())
 }
+
+#[test]
+fn sessions_that_openssl_copies_inside_are_sessions() -> Result<()> {
+    let mut victim = Victim::start("tls_sessions", &["200"])?;
+    let trace = Trace::attach(victim.pid(), &KINDS)?;
+    victim.go()?;
+    let truth = victim.answer()?;
+    let report = trace.stop()?;
+    victim.exit()?;
+    assert!(report.lost()?.is_empty(), "lost {}", report.lost()?);
+    let [cached, kept] = ["cached", "kept"].map(|key| truth[key].as_u64().unwrap_or(0));
+    assert!(cached >= 200 && kept == 200, "{truth}");
+    let of = |function: &str| {
+        let found = report.sites("SSL_SESSION", |symbols| symbols.contains(&function));
+        found.map(|found| found.outstanding_count)
+    };
+    assert_eq!(of("accept_client")?, cached, "{}", report.summary());
+    let all = report.sites("SSL_SESSION", |_| true)?.outstanding_count;
+    assert_eq!(all, cached + kept, "{}", report.summary());
+    Ok(())
+}

@@ -61,9 +61,10 @@ fn maps_hold_big_blocks_on_the_heap() -> Result<()> {
 }
 
 #[test]
-fn steady_leak_growing_cache_and_churn() -> Result<()> {
+fn steady_leak_caches_and_churn() -> Result<()> {
     witnessed("steady_leak", &["200", "1"])?;
     witnessed("growing_cache", &["500", "1"])?;
+    witnessed("filled_cache", &["500", "100", "100"])?;
     witnessed("churn", &["2", "100000"])
 }
 

@@ -89,7 +89,9 @@ int main(int arguments, char **argument) {
     pthread_barrier_wait(&filled);
     struct mallinfo2 info = mallinfo2();
     say("{\"uordblks\":%zu,\"fordblks\":%zu,\"arena\":%zu,\"hblkhd\":%zu,\"hblks\":%zu,\"fsmblks\":%zu,\"blocks\":{",
-        info.uordblks, info.fordblks, info.arena, info.hblkhd, info.hblks, info.fsmblks);
+        /* Where there is only mallinfo, these are ints. */
+        (size_t)info.uordblks, (size_t)info.fordblks, (size_t)info.arena, (size_t)info.hblkhd, (size_t)info.hblks,
+        (size_t)info.fsmblks);
     const char *comma = "";
     for (int self = 0; self < THREADS; self++)
         for (unsigned long i = 0; i < count[self]; i++, comma = ",")

@@ -21,6 +21,7 @@ mod objects;
 mod parts;
 mod probed;
 mod processes;
+mod rates;
 mod session;
 mod threads;
 mod totals;
@@ -29,6 +30,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
     sync::Arc,
+    time::Duration,
 };
 
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
@@ -44,7 +46,7 @@ use crate::{
     },
     snapshot::{SiteFigures, Snapshot},
     suppressions::Suppressions,
-    symbolize::wrappers,
+    symbolize::{runtimes::arena, wrappers},
     tape::{Answers, Fault, Question},
     target::Pid,
     verdict::Judge,
@@ -73,8 +75,6 @@ pub struct Assembly {
     zombies: threads::AllZombies,
     /// Anonymous memory at the first report, and now.
     anonymous: Option<(u64, u64)>,
-    /// Time of the last report, and events by then.
-    events_before: Option<(u64, u64)>,
     descriptors: fds::Descriptors,
     /// The history of the kernel's figures.
     levels: light::Levels,
@@ -85,8 +85,8 @@ pub struct Assembly {
     connection_history: connections::History,
     /// The history of objects.
     object_history: objects::History,
-    /// Time of the last report, and processor time used by then, seconds.
-    cpu_before: Option<(u64, f64)>,
+    /// Of leaktrace's own work.
+    rates: rates::Rates,
 }
 
 impl Assembly {
@@ -105,14 +105,13 @@ impl Assembly {
             rss: BTreeMap::new(),
             zombies: threads::AllZombies::default(),
             anonymous: None,
-            events_before: None,
             descriptors: fds::Descriptors::default(),
             levels: light::Levels::default(),
             limits: limits::Limits::default(),
             memory: memory::Memory::default(),
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
-            cpu_before: None,
+            rates: rates::Rates::default(),
         })
     }
 
@@ -150,6 +149,28 @@ impl Assembly {
         self.session.allocators = allocators;
     }
 
+    /// Takes over what a snapshot without a report of its own says of the past of call sites.
+    pub fn learn(&mut self, seen: &Snapshot) {
+        let seen = &*self.processes.merge(seen);
+        let estimated = estimate(seen);
+        self.push(estimated.as_ref().map_or(seen, |estimated| &estimated.snapshot));
+    }
+
+    /// Adds a snapshot to the past of call sites, and judges them.
+    fn push(&mut self, snapshot: &Snapshot) {
+        let probes = &self.session.probes;
+        let is_block = |site: &SiteFigures| {
+            probe_of(probes, site.probe)
+                .is_some_and(|probe| probe.function.kind == ResourceKind::Heap)
+        };
+        self.judge.push(snapshot, self.session.started_ns, is_block);
+    }
+
+    /// How long looking up names took in the last report.
+    pub const fn named_for(&self) -> Duration {
+        self.naming.took
+    }
+
     /// Assembles the report of one snapshot.
     pub fn report(&mut self, seen: &Snapshot) -> Report {
         let seen = &*self.processes.merge(seen);
@@ -170,19 +191,14 @@ impl Assembly {
         for pid in snapshot.ended.iter().filter(|pid| members.contains(pid)) {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
-        let probes = &self.session.probes;
-        let is_block = |site: &SiteFigures| {
-            probe_of(probes, site.probe)
-                .is_some_and(|probe| probe.function.kind == ResourceKind::Heap)
-        };
-        self.judge.push(snapshot, self.session.started_ns, is_block);
+        self.push(snapshot);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
         let objects = self.object_types(&snapshot.sites);
         let is_object = |site: &SiteFigures| objects.contains_key(&site.number);
         let owners = parts::owners(&snapshot.sites, is_object);
         let parts = parts::of(&snapshot.sites, &owners, is_object);
-        order.sort_unstable_by_key(|site| {
+        order.sort_by_cached_key(|site| {
             // An object ranks with its parts.
             let parts = parts.get(&site.number).copied().unwrap_or_default();
             let bytes = site.aged.bytes + parts.bytes() + threads::resident(snapshot, site.number);
@@ -231,6 +247,7 @@ impl Assembly {
             limits,
             totals,
             sites,
+            frames: Vec::new(),
             modules,
             light,
             fds,
@@ -367,10 +384,15 @@ impl Assembly {
             None => self.probe(site.probe).map_or(unknown, |probe| &probe.function.name),
         };
         let judged = self.judge.of(site.number);
-        let growth = judged.and_then(|judged| judged.trend);
+        // What is all released does not grow; its history may still fall.
+        let growth = judged.and_then(|judged| judged.trend).filter(|_| site.aged.count > 0);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
         let truncated = end != StackEnd::Bottom;
+        let arena = match &kind {
+            Resource::Plain(plain) => arena(*plain, &frames),
+            Resource::Object(_) => None,
+        };
         let (threads, resident_bytes) = threads::of(&kind, snapshot, site.number);
         Site {
             id: site.number,
@@ -399,11 +421,13 @@ impl Assembly {
             lost: None,
             resident_bytes,
             threads,
+            arena,
             verdict: self.verdict(site.number),
             truncated,
             truncated_why: truncated.then(|| end.sentence().to_owned()),
             headline: asked,
             frames,
+            callers: Vec::new(),
             trend_bytes: self.judge.recent_bytes(site.number),
         }
     }

@@ -1,8 +1,6 @@
 //! Kernels for `test-vm`: the newest of each series that Debian offers, downloaded into `target/vm`, never installed.
 //!
-//! Does not download a kernel that is present; without a network, an older one is used. Series that the machine's
-//! package lists lack come from lists of our own, whose signatures apt checks as usual: the machine's configuration
-//! stays unchanged.
+//! Does not download a kernel that is present; without a network, an older one is used.
 
 use std::{
     env, fs,
@@ -13,8 +11,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    packages::update_lists,
     process::{note, output, run, target_dir},
+    suites::{Lists, Suite},
 };
 
 /// Kernels of one series.
@@ -23,18 +21,9 @@ pub(crate) struct Series {
     /// Prefix of its releases.
     pub(crate) name: &'static str,
     /// Its suite, or `None` if the machine's own lists contain it.
-    source: Option<Source>,
+    source: Option<Suite>,
     /// Prefix of the packages that contain its kernels.
     package: &'static str,
-}
-
-/// A suite that the machine's own lists lack, of an archive that they contain.
-#[derive(Debug)]
-struct Source {
-    /// The label of the archive's suites.
-    archive: &'static str,
-    /// The suite, and the component.
-    suite: &'static str,
 }
 
 impl Series {
@@ -49,7 +38,7 @@ impl Series {
 pub(crate) const SERIES: [Series; 4] = [
     Series {
         name: "5.10",
-        source: Some(Source { archive: "Debian-Security", suite: "bullseye-security main" }),
+        source: Some(Suite { archive: "Debian-Security", name: "bullseye-security main" }),
         package: "linux-image-",
     },
     Series { name: "6.1", source: None, package: "linux-image-" },
@@ -57,14 +46,11 @@ pub(crate) const SERIES: [Series; 4] = [
     Series {
         name: "7.2",
         // This suite keeps a series after `sid` has moved on to the next, and its list is small.
-        source: Some(Source { archive: "Debian", suite: "trixie-backports main" }),
+        source: Some(Suite { archive: "Debian", name: "trixie-backports main" }),
         // Since 7.2, the linux-image package contains no kernel.
         package: "linux-binary-",
     },
 ];
-
-/// The keys that Debian signs its lists with.
-const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// If set to 1, no virtual machine is started.
 pub(crate) const NO_VM: &str = "LEAKTRACE_NO_VM";
@@ -93,7 +79,10 @@ fn fetch_newest(series: &Series) -> Result<()> {
     let is_there = fs::read_dir(&folder)?
         .flatten()
         .any(|one| one.file_name().to_string_lossy().starts_with(&start));
-    let lists = Lists::of(series, &folder)?;
+    let lists = match &series.source {
+        None => Lists::of_the_machine(),
+        Some(suite) => Lists::of(suite, &folder.join("apt").join(series.name))?,
+    };
     let Err(error) = lists.update_own().and_then(|()| fetch_listed(series, &lists, &folder)) else {
         return Ok(());
     };
@@ -107,88 +96,6 @@ fn fetch_newest(series: &Series) -> Result<()> {
     // The mirror may have dropped a package that an old list names.
     lists.update()?;
     fetch_listed(series, &lists, &folder)
-}
-
-/// Package lists: the machine's, or our own.
-struct Lists {
-    /// Options that restrict apt to our own folders.
-    options: Vec<String>,
-}
-
-impl Lists {
-    /// The lists that contain a series.
-    fn of(series: &Series, folder: &Path) -> Result<Self> {
-        let Some(Source { archive, suite }) = &series.source else {
-            return Ok(Self { options: Vec::new() });
-        };
-        let address = address(archive)?;
-        let root = folder.join("apt").join(series.name);
-        for name in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(root.join(name))?;
-        }
-        let (sources, status) = (root.join("sources.list"), root.join("status"));
-        fs::write(&sources, format!("deb [arch=amd64 signed-by={KEYS}] {address} {suite}\n"))?;
-        // Nothing is installed in this folder.
-        fs::write(&status, "")?;
-        let options = [
-            format!("Dir::Etc::sourcelist={}", sources.display()),
-            "Dir::Etc::sourceparts=/dev/null".to_owned(),
-            format!("Dir::State::lists={}", root.join("lists").display()),
-            format!("Dir::State::status={}", status.display()),
-            format!("Dir::Cache={}", root.join("cache").display()),
-            "APT::Get::AllowUnauthenticated=false".to_owned(),
-            "Acquire::AllowInsecureRepositories=false".to_owned(),
-            // Makes an unavailable list an error instead of a warning.
-            "APT::Update::Error-Mode=any".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-        ];
-        Ok(Self { options: options.into_iter().flat_map(|one| ["-o".to_owned(), one]).collect() })
-    }
-
-    /// Downloads our own lists, which are small and which nothing else updates.
-    fn update_own(&self) -> Result<()> {
-        if self.options.is_empty() { Ok(()) } else { self.update() }
-    }
-
-    fn update(&self) -> Result<()> {
-        if self.options.is_empty() {
-            return update_lists();
-        }
-        output(self.apt("apt-get").args(["--quiet", "update"])).map(drop)
-    }
-
-    fn apt(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.args(&self.options);
-        command
-    }
-}
-
-/// The machine's mirror of an archive: its other suites come from there, too.
-fn address(archive: &str) -> Result<String> {
-    let list = || {
-        output(
-            Command::new("apt-get")
-                .args(["indextargets", "--format", "$(LABEL) $(SITE)"])
-                .arg("Created-By: Packages"),
-        )
-    };
-    if let Some(site) = site(&list()?, archive) {
-        return Ok(site);
-    }
-    // A suite's label is known only after its list was downloaded.
-    update_lists()?;
-    site(&list()?, archive).with_context(|| {
-        format!(
-            "apt is not set up for the archive `{archive}`\nhelp: add it to /etc/apt/sources.list"
-        )
-    })
-}
-
-/// The address with this label.
-fn site(listed: &str, archive: &str) -> Option<String> {
-    let rows = listed.lines().filter_map(|line| line.rsplit_once(' '));
-    rows.filter(|(label, _)| *label == archive).map(|(_, site)| site.to_owned()).next()
 }
 
 /// Downloads the newest kernel in the lists, unless it is present.
@@ -259,19 +166,7 @@ fn unpacked_kernel(room: &Path, name: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{newest_of, site};
-
-    #[test]
-    fn an_archive_comes_from_the_machines_mirror() {
-        let listed = ". nodistro https://node.example\nDebian http://mirror.example/debian\n\
-            Debian http://other.example/debian\nDebian-Security http://mirror.example/security";
-        assert_eq!(site(listed, "Debian").as_deref(), Some("http://mirror.example/debian"));
-        assert_eq!(
-            site(listed, "Debian-Security").as_deref(),
-            Some("http://mirror.example/security")
-        );
-        assert_eq!(site(listed, "Ubuntu"), None);
-    }
+    use super::newest_of;
 
     #[test]
     fn the_newest_is_chosen_by_its_numbers_and_signed() {

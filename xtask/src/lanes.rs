@@ -76,7 +76,7 @@ const REAL: Lane = Lane {
     name: "real",
     claims: "package(tests) & kind(test) & (binary(agrees_with_gdb) | binary(cycles_connections) \
         | binary(leaves_servers_unharmed) | binary(matches_an_independent_count) \
-        | binary(reaches_the_bottom) | test(=a_redis_server_under_load) \
+        | binary(reaches_the_bottom) | binary(sees_trees_of_servers) | test(=a_redis_server_under_load) \
         | test(=a_leak_of_a_loaded_server_is_found_and_its_size_estimated))",
     // They test the load generator, without leaktrace.
     without_root: "binary(cycles_connections)",

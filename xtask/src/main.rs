@@ -18,6 +18,7 @@ mod demo;
 mod exam;
 mod kernels;
 mod lanes;
+mod libcs;
 mod manifest;
 mod nextest;
 mod packages;
@@ -26,6 +27,7 @@ mod packages;
 mod page;
 mod process;
 mod servers;
+mod suites;
 mod test;
 mod tidy;
 mod tidy_arch;
@@ -49,6 +51,8 @@ cargo xtask COMMAND
                        install what the tests need, build, run all of them, lane by lane
   test-vm [--kernel 5.10|6.1|6.12|7.2|all]
                        leaktrace on other kernels, in a virtual machine each
+  test-libcs [bullseye|trixie|sid|all]
+                       the heap of other releases' C libraries
   ci                   everything that must hold before a change is merged
   bpf [--check]        build the kernel programs into tracer/bpf; --check refuses stale ones
   demo [--seconds N]   a leaking HTTP server under load, and leaktrace on it
@@ -84,6 +88,8 @@ fn run(words: &[&str]) -> Result<()> {
     match words {
         ["check"] => check::run(),
         ["test", words @ ..] => test::run(&test::Selection::parse(words)?),
+        ["test-libcs"] => libcs::run("all"),
+        ["test-libcs", release] => libcs::run(release),
         ["test-vm"] => vm::run("all"),
         ["test-vm", "--kernel", series] => vm::run(series),
         ["ci"] => ci::run(),

@@ -72,13 +72,7 @@ pub(super) const POSTGRES: HealthyServer = HealthyServer {
     version: || version_of(postgres(&[], "postgres")?.arg("--version")),
     start: start_postgres,
     load: |_| {
-        // It listens before it is ready, and says so to a client.
-        wait_until("the database is ready", READY_LIMIT, || {
-            match prepare(pgbench()?.args(["-i", "-q", "-s", "2", "postgres"])) {
-                Err(error) if error.to_string().contains("starting up") => Ok(false),
-                outcome => outcome.map(|()| true),
-            }
-        })?;
+        fill()?;
         let bench = pgbench()?;
         let command = move |seconds: u64| {
             let mut command = again(&bench);
@@ -213,7 +207,7 @@ fn postgres(wrapper: &[&str], name: &str) -> Result<Command> {
 }
 
 /// postgres refuses to run as root.
-fn start_postgres(folder: &Path) -> Result<Started> {
+pub(crate) fn start_postgres(folder: &Path) -> Result<Started> {
     chown(folder, Some(NOBODY), Some(NOBODY))?;
     let data = folder.join("data");
     prepare(
@@ -227,7 +221,19 @@ fn start_postgres(folder: &Path) -> Result<Started> {
     Started::listening(folder, &mut command, PORT)
 }
 
-fn pgbench() -> Result<Command> {
+/// Fills the tables of `pgbench`.
+pub(crate) fn fill() -> Result<()> {
+    // It listens before it is ready, and says so to a client.
+    wait_until("the database is ready", READY_LIMIT, || {
+        match prepare(pgbench()?.args(["-i", "-q", "-s", "2", "postgres"])) {
+            Err(error) if error.to_string().contains("starting up") => Ok(false),
+            outcome => outcome.map(|()| true),
+        }
+    })
+}
+
+/// postgres's own client for measurements.
+pub(crate) fn pgbench() -> Result<Command> {
     let mut command = postgres(&[], "pgbench")?;
     command.args(["-h", "127.0.0.1", "-p", &PORT.to_string(), "-U", "postgres"]);
     Ok(command)

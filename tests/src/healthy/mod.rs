@@ -4,12 +4,12 @@
 //! a folder of its own, and ends with its whole process tree. Nothing is installed as a service.
 
 mod daemons;
-mod databases;
+pub(crate) mod databases;
 pub mod judge;
 pub mod run;
 pub mod text;
 mod traffic;
-mod web;
+pub(crate) mod web;
 
 use std::{
     collections::BTreeSet,
@@ -95,7 +95,7 @@ impl HealthyServer {
 
 /// A server that runs; it ends with all its processes when dropped.
 #[derive(Debug)]
-struct Instance {
+pub(crate) struct Instance {
     started: Started,
     stop_by: &'static str,
 }
@@ -103,14 +103,22 @@ struct Instance {
 impl Instance {
     /// Starts `server` in `folder`.
     fn start(server: &HealthyServer, folder: &Path) -> Result<Self> {
-        let started = (server.start)(folder)?;
-        Ok(Self { started, stop_by: server.stop_by })
+        Ok(Self::of((server.start)(folder)?, server.stop_by))
+    }
+
+    /// A started server that ends at this signal.
+    pub(crate) const fn of(started: Started, stop_by: &'static str) -> Self {
+        Self { started, stop_by }
+    }
+
+    /// Its main process.
+    pub(crate) fn main(&self) -> u32 {
+        self.started.target.pid()
     }
 
     /// Its processes, the main one first.
-    fn pids(&self) -> Vec<u32> {
-        let main = self.started.target.pid();
-        let mut found = vec![main];
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let mut found = vec![self.main()];
         let mut at = 0;
         while let Some(pid) = found.get(at).copied() {
             found.extend(children(pid));
@@ -208,7 +216,7 @@ fn version_in(text: &str) -> Option<String> {
 }
 
 /// Runs a program that must succeed, such as one that prepares a folder.
-fn prepare(command: &mut Command) -> Result<()> {
+pub(crate) fn prepare(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("could not run `{name}`"))?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -33,7 +33,7 @@ pub(super) const NGINX: HealthyServer = HealthyServer {
             certificate.display(),
             key.display()
         );
-        Started::listening(folder, &mut nginx_with(folder, &tls)?, PORT)
+        Started::listening(folder, &mut nginx_with(folder, 2, &tls)?, PORT)
     },
     load: |folder| wrk(folder, "https"),
     ..USUAL
@@ -78,19 +78,7 @@ pub(super) const GUNICORN: HealthyServer = HealthyServer {
     name: "gunicorn",
     packages: &[&["gunicorn", "python3-gunicorn"], &["wrk"]],
     version: || version_of(gunicorn()?.arg("--version")),
-    start: |folder| {
-        fs::write(folder.join("hello.py"), PYTHON_PROGRAM)?;
-        let bind = format!("127.0.0.1:{PORT}");
-        let mut command = gunicorn()?;
-        command
-            .args(["--workers", "2", "--threads", "2", "--log-level", "critical"])
-            .args(["--bind", &bind, "--worker-tmp-dir"])
-            .arg(folder)
-            .arg("--chdir")
-            .arg(folder)
-            .arg("hello:application");
-        Started::listening(folder, &mut command, PORT)
-    },
+    start: start_gunicorn,
     load: |folder| wrk(folder, "http"),
     ..USUAL
 };
@@ -179,15 +167,15 @@ fn nginx() -> Result<Command> {
     Ok(command)
 }
 
-/// nginx with two workers and these lines for its only server.
-fn nginx_with(folder: &Path, lines: &str) -> Result<Command> {
+/// nginx with this many workers, and these lines for its only server.
+pub(crate) fn nginx_with(folder: &Path, workers: u32, lines: &str) -> Result<Command> {
     let pages = pages(folder)?;
     let file = folder.join("nginx.conf");
     let folder = folder.display();
     fs::write(
         &file,
         format!(
-            "daemon off; worker_processes 2; user nobody nogroup; pid {folder}/nginx.pid;\n\
+            "daemon off; worker_processes {workers}; user nobody nogroup; pid {folder}/nginx.pid;\n\
              error_log {folder}/error.log crit; events {{ worker_connections 256; }}\n\
              http {{ access_log {folder}/access.log; keepalive_requests 200;\n\
              client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n\
@@ -222,7 +210,7 @@ fn start_haproxy(folder: &Path) -> Result<Started> {
     )?;
     let mut command = haproxy()?;
     let mut started = Started::listening(folder, command.arg("-db").arg("-f").arg(&file), PORT)?;
-    let mut backend = nginx_with(folder, &format!("listen 127.0.0.1:{BACKEND};"))?;
+    let mut backend = nginx_with(folder, 1, &format!("listen 127.0.0.1:{BACKEND};"))?;
     // One process, which ends with its handle.
     backend.args(["-g", "master_process off;"]);
     started.beside(&mut backend, BACKEND)?;
@@ -236,11 +224,25 @@ fn apache() -> Result<(Command, Unpacked)> {
     Ok((command, unpacked))
 }
 
-fn start_apache(folder: &Path) -> Result<Started> {
+/// Two processes of 25 threads.
+pub(crate) fn start_apache(folder: &Path) -> Result<Started> {
+    let lines = "StartServers 2\nServerLimit 2\nThreadsPerChild 25\nMaxRequestWorkers 50\n\
+                 MinSpareThreads 25\nMaxSpareThreads 50\n";
+    apache_with(folder, "event", lines)
+}
+
+/// Apache with this MPM, and its lines.
+pub(crate) fn apache_with(folder: &Path, mpm: &str, lines: &str) -> Result<Started> {
     let pages = pages(folder)?;
-    let (mut command, unpacked) = apache()?;
+    let (apache, unpacked) = apache()?;
+    // At its end, it sends a signal to its process group, which would be ours.
+    let mut command = Command::new("setsid");
+    command.arg(apache.get_program());
+    for (name, value) in apache.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        command.env(name, value);
+    }
     let modules = unpacked.path("usr/lib/apache2/modules")?;
-    let load = ["mpm_event", "authz_core", "dir", "mime", "filter", "deflate", "status"]
+    let load = ["authz_core", "dir", "mime", "filter", "deflate", "status"]
         .map(|name| format!("LoadModule {name}_module {}/mod_{name}.so\n", modules.display()))
         .concat();
     let file = folder.join("apache.conf");
@@ -249,12 +251,13 @@ fn start_apache(folder: &Path) -> Result<Started> {
     fs::write(
         &file,
         format!(
-            "{load}ServerRoot {shown}\nServerName localhost\nListen 127.0.0.1:{PORT}\n\
+            "LoadModule mpm_{mpm}_module {}/mod_mpm_{mpm}.so\n\
+             {load}ServerRoot {shown}\nServerName localhost\nListen 127.0.0.1:{PORT}\n\
              User nobody\nGroup nogroup\nPidFile {shown}/apache.pid\nDefaultRuntimeDir {shown}\n\
              ErrorLog {shown}/error.log\nLogFormat \"%h %r %s\" short\nTypesConfig mime.types\n\
-             StartServers 2\nServerLimit 2\nThreadsPerChild 25\nMaxRequestWorkers 50\n\
-             MinSpareThreads 25\nMaxSpareThreads 50\nMaxKeepAliveRequests 200\n\
+             {lines}MaxKeepAliveRequests 200\n\
              DocumentRoot {}\nAddOutputFilterByType DEFLATE text/html\nDirectoryIndex index.html\n",
+            modules.display(),
             pages.display()
         ),
     )?;
@@ -264,6 +267,21 @@ fn start_apache(folder: &Path) -> Result<Started> {
 /// The machine's node: it may be another one than Debian's.
 fn node() -> Command {
     Command::new("node")
+}
+
+/// gunicorn with two workers of two threads.
+pub(crate) fn start_gunicorn(folder: &Path) -> Result<Started> {
+    fs::write(folder.join("hello.py"), PYTHON_PROGRAM)?;
+    let bind = format!("127.0.0.1:{PORT}");
+    let mut command = gunicorn()?;
+    command
+        .args(["--workers", "2", "--threads", "2", "--log-level", "critical"])
+        .args(["--bind", &bind, "--worker-tmp-dir"])
+        .arg(folder)
+        .arg("--chdir")
+        .arg(folder)
+        .arg("hello:application");
+    Started::listening(folder, &mut command, PORT)
 }
 
 fn gunicorn() -> Result<Command> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use leaktrace::report::{
-    Amount, Answer, Fault, Finding, FindingClient, FindingPart, FindingRate, Frame, Limit,
-    MemoryGrowth, PartGrowth, PerConnection, ProcessMemory, Site, TimeToLimit, VerdictClass,
+    Amount, Answer, Fault, Finding, FindingClient, FindingCohort, FindingPart, FindingRate, Frame,
+    Limit, MemoryGrowth, PartGrowth, PerConnection, ProcessMemory, Site, TimeToLimit, VerdictClass,
 };
 use tracer_common::kind::ResourceKind;
 
@@ -70,6 +70,14 @@ fn finding(site: &Site, class: VerdictClass, confidence: f64, tick: u64) -> Find
         sites: vec![site.id],
         headline: site.headline,
         frames: Arc::clone(&site.frames),
+        cohorts: (0..tick / 10)
+            .map(|number| FindingCohort {
+                from_s: number as f64 * 10.0,
+                to_s: number as f64 * 10.0 + 9.9,
+                acquired: 10 * site.outstanding_count / (tick / 10),
+                outstanding: site.outstanding_count / (tick / 10),
+            })
+            .collect(),
         clients: if leaks {
             let client = |address: &str, share: u64| FindingClient {
                 address: address.to_owned(),

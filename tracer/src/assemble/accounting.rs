@@ -9,7 +9,7 @@ use tracer_common::{
     stack::StackEnd,
 };
 
-use super::Assembly;
+use super::{Assembly, rates::Reading};
 use crate::{
     analyze::quiet::Quiet,
     report::{Accounting, Budget, Collector, ConnectionsLog, Unwind, VerifiedBlocks, Word},
@@ -86,33 +86,25 @@ impl Assembly {
     /// The accounting of one snapshot.
     pub(super) fn accounting(&mut self, snapshot: &Snapshot) -> Accounting {
         let sites = &snapshot.sites;
-        let events =
-            sites.iter().map(|site| site.acquired.count + site.released.count).sum::<u64>()
-                + snapshot.unknown_releases;
+        let of_sites = sites.iter().map(|site| site.acquired.count + site.released.count);
+        // All that ended processes had acquired has been released.
+        let of_past = snapshot.past.iter().map(|(_, acquired)| 2 * acquired.count);
+        let events = of_sites.chain(of_past).sum::<u64>() + snapshot.unknown_releases;
         let mut truncated_by: BTreeMap<Word<StackEnd>, u64> = BTreeMap::new();
         for site in sites.iter().filter(|site| site.end != StackEnd::Bottom) {
             *truncated_by.entry(site.end.into()).or_default() += site.acquired.count;
         }
         truncated_by.retain(|_, count| *count > 0);
         let tables = &snapshot.unwind;
-        let events_per_s = match self.events_before.replace((snapshot.at_ns, events)) {
-            Some((at_ns, before)) if snapshot.at_ns > at_ns => {
-                events.saturating_sub(before) as f64 * 1e9 / (snapshot.at_ns - at_ns) as f64
-            }
-            _ => 0.0,
-        };
         let OwnUsage { cpu_s, rss_bytes, peak_rss_bytes } =
             self.answers.ask(Question::OwnUsage, self.session.own_usage);
         let log = &self.session.log;
         let LogState(connections_log) = self
             .answers
             .ask(Question::Log, || LogState(log.as_ref().map(|account| account(snapshot.last))));
-        let cpu_percent = match self.cpu_before.replace((snapshot.at_ns, cpu_s)) {
-            Some((at_ns, before)) if snapshot.at_ns > at_ns => {
-                Some((cpu_s - before) * 1e11 / (snapshot.at_ns - at_ns) as f64)
-            }
-            _ => None,
-        };
+        let reading = Reading { at_ns: snapshot.at_ns, events, cpu_s };
+        let started_ns = self.session.started_ns;
+        let (events_per_s, cpu_percent) = self.rates.update(started_ns, reading, snapshot.last);
         let [kernel_bytes, kernel_unwind_bytes] = self.session.kernel_bytes;
         Accounting {
             events,

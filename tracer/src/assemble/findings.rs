@@ -51,7 +51,11 @@ pub(super) fn find(
     let executables = members
         .filter_map(|one| Some((one.identity.pid.0, one.identity.exe.as_deref()?)))
         .collect();
-    let targets = Targets { executables: &executables, clients: &|site| clients(snapshot, site) };
+    let targets = Targets {
+        executables: &executables,
+        clients: &|site| clients(snapshot, site),
+        cohorts_from_s: (snapshot.lives_origin_ns as f64 - session.started_ns as f64) / 1e9,
+    };
     let all = findings::find(&cases, &targets);
     // Before the answer, which is about what remains.
     let (found, suppressed) = session.suppressions.apply(all);

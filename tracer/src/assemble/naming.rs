@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracer_common::attach::ProbeNumber;
@@ -39,12 +39,14 @@ struct Stack {
 pub(super) struct Naming {
     pub(super) names: Names,
     stacks: HashMap<u32, Stack>,
+    /// Time that names took in the last report.
+    pub(super) took: Duration,
 }
 
 impl Naming {
     /// No names yet, or those of a tape.
     pub(super) fn new(answers: &Answers) -> Self {
-        Self { names: Names::new(answers), stacks: HashMap::new() }
+        Self { names: Names::new(answers), stacks: HashMap::new(), took: Duration::ZERO }
     }
 
     /// Learns the targets' mappings. Before an exec replaces a program, its pending call sites are named: it is the
@@ -116,7 +118,9 @@ impl Naming {
             .filter(|site| !site.former && self.named(site).is_none())
             .filter_map(|site| Some(wanted(site, site.pid?, probes)))
             .collect();
+        let began = Instant::now();
         self.names.work(answers, queue, if last { LAST_NAMING } else { NAMING });
+        self.took = began.elapsed();
     }
 
     /// Frames and headline: cached, first without names, then with them.

@@ -284,7 +284,13 @@ fn figures_of_call_sites_have_totals_and_growth() {
     let mut assembly = begin(session(&[ResourceKind::Heap], false));
     let mut report = None;
     for second in 1..=4 {
-        let sites = vec![site(1, MALLOC, 0, 10 * second), site(2, MALLOC, 0, 5)];
+        let left = 12 - 3 * second;
+        let falling = SiteFigures {
+            acquired: Sum { count: 12, bytes: 120 },
+            released: Sum { count: 12 - left, bytes: 10 * (12 - left) },
+            ..site(3, MALLOC, 0, left)
+        };
+        let sites = vec![site(1, MALLOC, 0, 10 * second), site(2, MALLOC, 0, 5), falling];
         report = Some(assembly.report(&snapshot(second, sites)));
     }
     let report = report.unwrap();
@@ -294,13 +300,15 @@ fn figures_of_call_sites_have_totals_and_growth() {
     assert_eq!(first.age_s.map(|age| (age.min, age.max)), Some((0.5, 2.0)));
     assert!((first.growth_count_per_s.unwrap() - 10.0).abs() < 1e-9);
     assert_eq!(first.trend_bytes, [100, 200, 300, 400]);
+    let fallen = report.sites.iter().find(|site| site.id == 3).unwrap();
+    assert_eq!((fallen.outstanding_count, fallen.growth_count_per_s), (0, None));
     let total = &report.totals[&ResourceKind::Heap.into()];
     assert_eq!((total.outstanding_count, total.outstanding_bytes), (45, 450));
     assert!((report.window.duration_s - 4.0).abs() < 1e-9);
     assert_eq!(report.warnings, ["mappings are not traced"]);
     let accounting = &report.accounting;
-    assert_eq!((accounting.events, accounting.failed_acquires), (3 * 45, 1));
-    assert!((accounting.events_per_s - 30.0).abs() < 1e-9);
+    assert_eq!((accounting.events, accounting.failed_acquires), (3 * 45 + 24, 1));
+    assert!((accounting.events_per_s - 33.0).abs() < 1e-9);
 }
 
 /// A reading of the target's anonymous memory.

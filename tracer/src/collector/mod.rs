@@ -212,7 +212,9 @@ impl Collector {
                     self.cycle()?;
                     self.refresh_targets();
                     self.reconcile_descriptors(false)?;
-                    publish(self.snapshot(false)?);
+                    let snapshot = self.snapshot(false)?;
+                    self.pacer.iter_mut().for_each(|pacer| pacer.published(snapshot.sites.len()));
+                    publish(snapshot);
                     self.source.answers().flush();
                 }
             }

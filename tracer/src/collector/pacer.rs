@@ -29,11 +29,18 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The same where requests open and close sampling windows.
 const BUDGET_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Time between two snapshots for each call site: what it takes to collect and to judge them is a small share of this.
+/// 25,000 have a snapshot per second.
+const PER_SITE: Duration = Duration::from_micros(40);
+
 /// When what is due.
 pub(super) struct Pacer {
     /// An epoll instance; wakes up when the BPF programs find the ring buffer crowded.
     wakes: OwnedFd,
+    /// As the user wants it.
     interval: Duration,
+    /// Call sites of the last snapshot.
+    sites: usize,
     poll_interval: Duration,
     light: bool,
     max_pause: Duration,
@@ -64,6 +71,7 @@ impl Pacer {
         Ok(Some(Self {
             wakes,
             interval,
+            sites: 0,
             poll_interval: if budget { BUDGET_POLL_INTERVAL } else { POLL_INTERVAL },
             light: options.light,
             max_pause: most,
@@ -99,7 +107,7 @@ impl Pacer {
             }
             // The end of a target is reported at once.
             if now >= self.next_snapshot || source.any_ended() {
-                let interval = self.interval;
+                let interval = spaced(self.interval, self.sites);
                 self.next_snapshot = (self.next_snapshot + interval).max(now + interval / 2);
                 return Step::Snapshot;
             }
@@ -110,6 +118,11 @@ impl Pacer {
                 self.next_drain = Instant::now();
             }
         }
+    }
+
+    /// A snapshot with so many call sites has been made.
+    pub(super) const fn published(&mut self, sites: usize) {
+        self.sites = sites;
     }
 
     /// A cycle has ended, with so many resources and records; `late` if its drain came late.
@@ -130,5 +143,23 @@ impl Pacer {
         // An interrupted wait is a short wait.
         epoll::wait(&self.wakes, &mut events, Some(&timeout))
             .is_ok_and(|(woken, _)| !woken.is_empty())
+    }
+}
+
+/// The time between two snapshots with so many call sites.
+fn spaced(interval: Duration, sites: usize) -> Duration {
+    interval.max(PER_SITE * u32::try_from(sites).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_of_very_many_call_sites_are_further_apart() {
+        let second = Duration::from_secs(1);
+        assert_eq!(spaced(second, 20_000), second);
+        assert_eq!(spaced(second, 50_000), 2 * second);
+        assert_eq!(spaced(second / 10, 5_000), second / 5);
     }
 }

@@ -19,8 +19,8 @@ use std::{
 use crate::{
     ledger::Lives,
     report::{
-        Amount, Fault, Finding, FindingClient, FindingPart, FindingRate, PerConnection, Site,
-        VerdictClass, Word,
+        Amount, Fault, Finding, FindingClient, FindingCohort, FindingPart, FindingRate,
+        PerConnection, Site, VerdictClass, Word,
     },
     verdict::Judged,
 };
@@ -64,6 +64,8 @@ pub struct Targets<'a> {
     pub executables: &'a HashMap<u32, &'a str>,
     /// Returns the clients of a call site's resources, those of most resources first.
     pub clients: &'a dyn Fn(u32) -> Vec<FindingClient>,
+    /// The time that cohorts count from, seconds after tracing began; negative if before.
+    pub cohorts_from_s: f64,
 }
 
 /// The findings on all call sites, worst first.
@@ -164,6 +166,7 @@ fn finding(cause: &Cause<'_>, functions: &Functions<'_>, targets: &Targets<'_>) 
         sites: sites.iter().map(|site| site.id).collect(),
         headline,
         frames: Arc::clone(&head.site.frames),
+        cohorts: cohorts(worst, targets),
         clients: clients(&sites, targets),
         processes: processes(&sites),
     })
@@ -250,6 +253,19 @@ fn per(cases: &[&Case<'_>], class: VerdictClass) -> Option<PerConnection> {
         share: most.share?,
         bytes: bytes as f64 / most.connections.max(1) as f64,
     })
+}
+
+/// The cohorts of a call site on the report's clock.
+fn cohorts(case: &Case<'_>, targets: &Targets<'_>) -> Vec<FindingCohort> {
+    // Of the first acquisitions some may have come while probes were attached.
+    let at_s = |ms: u32| (targets.cohorts_from_s + f64::from(ms) / 1000.0).max(0.0);
+    let cohorts = case.lives.map_or(&[][..], Lives::cohorts).iter().map(|one| FindingCohort {
+        from_s: at_s(one.start_ms),
+        to_s: at_s(one.end_ms),
+        acquired: one.acquired,
+        outstanding: one.outstanding.into(),
+    });
+    cohorts.collect()
 }
 
 /// The clients of all call sites together, those of most resources first.

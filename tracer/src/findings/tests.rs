@@ -104,7 +104,10 @@ fn find(all: &[Made]) -> Vec<Finding> {
         ],
         _ => Vec::new(),
     };
-    super::find(&cases, &Targets { executables: &executables, clients: &clients })
+    super::find(
+        &cases,
+        &Targets { executables: &executables, clients: &clients, cohorts_from_s: -60.0 },
+    )
 }
 
 fn function(finding: &Finding) -> &str {

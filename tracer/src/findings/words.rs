@@ -4,7 +4,7 @@ use super::{Case, function::short_name};
 use crate::{
     evidence::Share,
     format,
-    report::{Fault, FindingPart, Frame, PerConnection, Resource, Site, VerdictClass},
+    report::{Arena, Fault, FindingPart, Frame, PerConnection, Resource, Site, VerdictClass},
 };
 
 /// Parts that a title lists.
@@ -47,6 +47,7 @@ impl Description<'_> {
             let list: Vec<String> = self.parts.iter().skip(1).map(amount).collect();
             reasons.push(format!("acquired together, and kept together: {}", list.join(", ")));
         }
+        reasons.extend(self.head.site.arena.as_ref().map(Arena::sentence));
         match (self.fault, self.head.objects) {
             (Some(Fault::Program), Some(objects)) => reasons
                 .push(format!("the program never asks {} to release any of them", objects.library)),

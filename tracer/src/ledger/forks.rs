@@ -4,7 +4,7 @@
 //! young reach the ledger after the fork event: until all must have arrived, the fork is *open*, and releases of
 //! the child that match nothing are *held*. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 use tracer_common::kind::Kind;
@@ -42,6 +42,17 @@ pub(super) struct Held {
     pub(super) thread: Option<u32>,
 }
 
+/// The held releases of one handle, in the order in which they arrived. Nearly always it is one: a child that ends releases
+/// thousands of blocks that its parent acquired before the attach, and each of them needs no memory of its own.
+#[derive(Debug)]
+struct Releases {
+    first: Held,
+    later: Vec<Held>,
+}
+
+/// The held releases of one process's memory, or of its descriptors.
+type OfSide = HashMap<Handle, Releases, FixedState>;
+
 /// Process events that the ledger has to know.
 #[derive(Debug, Default)]
 pub(super) struct Family {
@@ -49,9 +60,20 @@ pub(super) struct Family {
     open: HashMap<Side, Vec<Fork>, FixedState>,
     /// The parent of each child whose fork is open.
     parents: HashMap<Side, Pid, FixedState>,
-    held: HashMap<Handle, Vec<Held>, FixedState>,
+    /// By child: a fork that opens or closes, or a child that ends, costs no look at those of other children.
+    held: HashMap<Side, OfSide, FixedState>,
     /// Sequence positions of execs by process, ascending.
     executed: HashMap<Pid, Vec<u64>, FixedState>,
+}
+
+const fn side_of(handle: &Handle) -> Side {
+    (handle.pid, handle.kind.is_descriptor())
+}
+
+impl Releases {
+    fn iter(&self) -> impl Iterator<Item = &Held> {
+        std::iter::once(&self.first).chain(&self.later)
+    }
 }
 
 impl Family {
@@ -65,14 +87,14 @@ impl Family {
         position: u64,
     ) -> Vec<(Handle, Held)> {
         self.close((child, files));
+        let mut stale = self.take_all((child, files));
         for fork in self.open.remove(&(child, files)).unwrap_or_default() {
             self.parents.remove(&(fork.child, files));
+            stale.extend(self.take_all((fork.child, files)));
         }
         if !files {
             self.executed.remove(&child);
         }
-        let stale =
-            self.take_all(|handle| handle.pid == child && handle.kind.is_descriptor() == files);
         let forks = self.open.entry((parent, files)).or_default();
         let at = forks.partition_point(|fork| fork.position <= position);
         forks.insert(at, Fork { child, position, cycles: 0 });
@@ -95,7 +117,7 @@ impl Family {
     /// A process has ended: nobody needs what it would still inherit, unless it has children itself, or has released
     /// something that may be that.
     pub(super) fn ended(&mut self, pid: Pid) {
-        if self.held.keys().any(|handle| handle.pid == pid) {
+        if [false, true].into_iter().any(|files| self.held.contains_key(&(pid, files))) {
             return;
         }
         for files in [false, true] {
@@ -123,7 +145,11 @@ impl Family {
 
     /// Whether a release of this handle is held.
     pub(super) fn holds(&self, handle: &Handle) -> bool {
-        self.held.contains_key(handle)
+        self.held_of(handle).is_some()
+    }
+
+    fn held_of(&self, handle: &Handle) -> Option<&Releases> {
+        self.held.get(&side_of(handle))?.get(handle)
     }
 
     /// Forgets the execs and the end of a process of which nothing is in flight any more.
@@ -136,17 +162,16 @@ impl Family {
         if !handle.kind.is_inherited() {
             return Vec::new();
         }
-        let side = (handle.pid, handle.kind.is_descriptor());
-        let Some(forks) = self.open.get(&side) else { return Vec::new() };
+        let Some(forks) = self.open.get(&side_of(handle)) else { return Vec::new() };
         let since = forks.partition_point(|fork| fork.position < block.position);
         let forks = forks.get(since..).unwrap_or_default();
         if forks.is_empty() {
             return Vec::new();
         }
-        let held = self.held.get(handle).map_or(&[][..], Vec::as_slice);
+        let held = self.held_of(handle);
         let ended = |before: u64| {
             let since = block.position..before;
-            held.iter().any(|held| since.contains(&held.position))
+            held.into_iter().flat_map(Releases::iter).any(|held| since.contains(&held.position))
                 || self.ends(handle).any(|at| since.contains(&at))
         };
         forks
@@ -158,31 +183,48 @@ impl Family {
 
     /// Holds a release that matched nothing; `false` when there is nothing to wait for.
     pub(super) fn hold(&mut self, handle: Handle, held: Held) -> bool {
-        let waits = handle.kind.is_inherited()
-            && self.parents.contains_key(&(handle.pid, handle.kind.is_descriptor()));
+        let side = side_of(&handle);
+        let waits = handle.kind.is_inherited() && self.parents.contains_key(&side);
         if waits {
-            self.held.entry(handle).or_default().push(held);
+            self.held
+                .entry(side)
+                .or_default()
+                .entry(handle)
+                .and_modify(|all| all.later.push(held))
+                .or_insert(Releases { first: held, later: Vec::new() });
         }
         waits
     }
 
     /// The held release that ended this resource.
     pub(super) fn take_held(&mut self, handle: &Handle, block: &Block) -> Option<Held> {
-        let all = self.held.get(handle)?;
         // They are in order: the first one not before the resource ended it.
-        let at = all.iter().position(|held| held.position >= block.position)?;
+        let all = self.held_of(handle)?.iter();
+        let found = *all.into_iter().find(|held| held.position >= block.position)?;
         // Unless an exec lies between them.
-        let since = block.position..all.get(at)?.position;
+        let since = block.position..found.position;
         if self.ends(handle).any(|at| since.contains(&at)) {
             return None;
         }
-        Some(self.held.get_mut(handle)?.remove(at))
+        self.unhold(handle, found.position);
+        Some(found)
     }
 
-    /// Drops a held release: its resize has failed.
+    /// Drops a held release: it is no longer one, or its resize has failed.
     pub(super) fn unhold(&mut self, handle: &Handle, position: u64) {
-        if let Some(all) = self.held.get_mut(handle) {
-            all.retain(|held| held.position != position);
+        let Some(of) = self.held.get_mut(&side_of(handle)) else { return };
+        let Some(all) = of.get_mut(handle) else { return };
+        all.later.retain(|held| held.position != position);
+        if all.first.position != position {
+            return;
+        }
+        if all.later.is_empty() {
+            of.remove(handle);
+            if of.is_empty() {
+                self.held.remove(&side_of(handle));
+            }
+        } else {
+            all.first = all.later.remove(0);
         }
     }
 
@@ -193,13 +235,13 @@ impl Family {
 
     /// Counts a full cycle. Returns the held releases that stayed unmatched.
     pub(super) fn cycle(&mut self) -> Vec<(Handle, Held)> {
-        let mut closed = HashSet::new();
+        let mut closed = Vec::new();
         self.open.retain(|(_, files), forks| {
             forks.retain_mut(|fork| {
                 fork.cycles += 1;
                 let open = fork.cycles < CYCLES;
                 if !open {
-                    closed.insert(fork.child);
+                    closed.push((fork.child, *files));
                     self.parents.remove(&(fork.child, *files));
                 }
                 open
@@ -210,12 +252,16 @@ impl Family {
         if self.open.is_empty() {
             self.executed.values_mut().for_each(|all| drop(all.drain(..all.len() - 1)));
         }
-        if closed.is_empty() { Vec::new() } else { self.take_all(|one| closed.contains(&one.pid)) }
+        closed.into_iter().flat_map(|side| self.take_all(side)).collect()
     }
 
-    fn take_all(&mut self, which: impl Fn(&Handle) -> bool) -> Vec<(Handle, Held)> {
-        let taken = self.held.extract_if(|handle, _| which(handle));
-        taken.flat_map(|(handle, all)| all.into_iter().map(move |one| (handle, one))).collect()
+    /// The held releases of one child.
+    fn take_all(&mut self, side: Side) -> Vec<(Handle, Held)> {
+        let of = self.held.remove(&side).unwrap_or_default();
+        let each = |(handle, all): (Handle, Releases)| {
+            std::iter::once(all.first).chain(all.later).map(move |one| (handle, one))
+        };
+        of.into_iter().flat_map(each).collect()
     }
 }
 

@@ -54,6 +54,10 @@ pub struct Finding {
     pub headline: usize,
     /// The stack of the first call site, innermost frame first.
     pub frames: Arc<[Frame]>,
+    /// What was acquired when, and how much of it is still there, oldest first, at the call site whose verdict counts; a
+    /// bounded number.
+    #[serde(default)]
+    pub cohorts: Vec<FindingCohort>,
     /// The clients that it comes from, those of most resources first, a bounded number.
     pub clients: Vec<FindingClient>,
     /// Number of processes.
@@ -113,6 +117,19 @@ pub struct FindingPart {
     pub count: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// Resources that were acquired in one stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FindingCohort {
+    /// The first acquisition, seconds after tracing began.
+    pub from_s: f64,
+    /// The last one.
+    pub to_s: f64,
+    /// Resources acquired then.
+    pub acquired: u64,
+    /// Those of them that are outstanding.
+    pub outstanding: u64,
 }
 
 /// What one client's connections account for.

@@ -37,7 +37,8 @@ pub use connections::{
 pub use estimate::{Budget, Errors};
 pub use fds::{Fd, FdOrigin, FdType, Fds, Turnover};
 pub use finding::{
-    Answer, Fault, Finding, FindingClient, FindingPart, FindingRate, PerConnection, Suppressed,
+    Answer, Fault, Finding, FindingClient, FindingCohort, FindingPart, FindingRate, PerConnection,
+    Suppressed,
 };
 pub use leaving::Leaving;
 pub use light::{Growing, Level, Light};
@@ -95,6 +96,9 @@ pub struct Report {
     pub totals: BTreeMap<Resource, Total>,
     /// Call sites, worst first.
     pub sites: Vec<Site>,
+    /// Frames that the `callers` of call sites refer to; only in a written report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frames: Vec<Frame>,
     /// Objects that the call sites' stacks run through, those with most unnamed frames first.
     #[serde(default)]
     pub modules: Vec<Module>,
@@ -222,7 +226,7 @@ pub struct Window {
 pub struct Accounting {
     /// Acquisitions and releases seen.
     pub events: u64,
-    /// Events per second over the last refresh interval.
+    /// Events per second: over the last second or more, in the last report over the whole run; 0 before the first second.
     pub events_per_s: f64,
     /// Events not recorded, by reason; reasons that did not occur are omitted.
     pub lost: BTreeMap<Word<Loss>, u64>,
@@ -283,7 +287,8 @@ pub struct Unwind {
 pub struct Collector {
     /// Processor time of all its threads since the start, seconds.
     pub cpu_s: f64,
-    /// Processor time over the last refresh interval, in percent of one processor; `null` before the first.
+    /// Processor time in percent of one processor: over the last second or more, in the last report since the first;
+    /// `null` before there is a second to look at.
     #[serde(default)]
     pub cpu_percent: Option<f64>,
     /// Its resident memory, bytes.
@@ -397,9 +402,10 @@ pub struct Site {
     pub error: Option<Errors>,
     /// Ages of outstanding resources; `null` when there are none.
     pub age_s: Option<Age>,
-    /// Change in outstanding bytes per second over the recent past; `null` with too little history.
+    /// Change in outstanding bytes per second over the recent past; `null` with too little history, and where nothing is
+    /// outstanding.
     pub growth_bytes_per_s: Option<f64>,
-    /// Change in outstanding resources per second; `null` with too little history.
+    /// Change in outstanding resources per second; `null` as above.
     pub growth_count_per_s: Option<f64>,
     /// Resources that closed connections left behind; `null` while connections are not traced.
     pub orphans: Option<Orphans>,
@@ -411,6 +417,9 @@ pub struct Site {
     /// The states of threads, and the address space of their stacks; `null` for other kinds.
     #[serde(default)]
     pub threads: Option<Threads>,
+    /// Of what runtime this memory is an arena; `null` where it is none that leaktrace knows.
+    #[serde(default)]
+    pub arena: Option<Arena>,
     /// The verdict.
     pub verdict: Verdict,
     /// Whether the stack does not reach the thread's bottom frame.
@@ -421,8 +430,31 @@ pub struct Site {
     pub headline: usize,
     /// Innermost first, starting with the function that called the allocator.
     pub frames: Arc<[Frame]>,
+    /// The rest of the stack after `frames`, as indices into the report's `frames`; only in a written report, after its first
+    /// call sites.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<u32>,
     /// Outstanding bytes at the last refreshes, oldest first.
     pub trend_bytes: Vec<u64>,
+}
+
+/// Memory that a language's runtime acquires for a heap of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arena {
+    /// The runtime.
+    pub of: String,
+    /// How to see what is inside.
+    pub see_inside: String,
+}
+
+impl Arena {
+    /// What that means for the figures.
+    pub fn sentence(&self) -> String {
+        format!(
+            "an arena of {}, whose objects are inside and are not counted: {}",
+            self.of, self.see_inside
+        )
+    }
 }
 
 /// What one process holds of a call site's resources.
@@ -486,7 +518,7 @@ pub struct Amount {
 }
 
 /// One level of a stack. Its strings are shared: tens of thousands of call sites have frames in common.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// Return address in the target; the same for all inlined levels of one address.
     pub address: Address,

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{Mutex, PoisonError, mpsc::Receiver},
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,10 @@ use crate::{
     tape::{Question, Redact, Redactor, redact},
     target::Pid,
 };
+
+/// Assembling reports takes one in this many parts of a processor's time. With up to a thousand call sites a report takes
+/// a few milliseconds, so that there is one for each snapshot.
+const REPORTS_ARE_ONE_IN: u32 = 25;
 
 /// What the reporter takes in, beside snapshots.
 pub(super) struct Inputs<'a> {
@@ -76,14 +81,12 @@ pub(super) fn report(
     inputs: Option<&Inputs<'_>>,
     mut publish: impl FnMut(Report, u64),
 ) -> io::Result<Option<(Report, u64)>> {
+    let mut pause = Pause::default();
     loop {
-        let mut all = Vec::new();
+        let mut turn = Gathered::default();
         if inputs.is_some() {
-            all.extend(snapshots.recv());
-            while let Ok(newer) = snapshots.try_recv() {
-                all.push(newer);
-            }
-            if all.is_empty() {
+            turn.wait(assembly, snapshots, &pause);
+            if turn.newest.is_none() {
                 return Ok(None);
             }
         }
@@ -93,14 +96,14 @@ pub(super) fn report(
                 let exits = inputs.map(|inputs| {
                     inputs.exits.lock().unwrap_or_else(PoisonError::into_inner).clone()
                 });
-                let snapshots = u32::try_from(all.len()).unwrap_or(u32::MAX);
-                Ok(Turn { snapshots, listing, exits: exits.unwrap_or_default() })
+                Ok(Turn { snapshots: turn.count, listing, exits: exits.unwrap_or_default() })
             })?;
-        while all.len() < usize::try_from(count).unwrap_or(usize::MAX) {
+        while turn.count < count {
             // A collector whose tape has ended sends no more.
-            all.push(snapshots.recv().map_err(|_closed| io::ErrorKind::UnexpectedEof)?);
+            let next = snapshots.recv().map_err(|_closed| io::ErrorKind::UnexpectedEof)?;
+            turn.add(assembly, next);
         }
-        let Some(snapshot) = all.into_iter().reduce(merge) else {
+        let Some(snapshot) = turn.newest else {
             return Err(io::Error::other("the tape is damaged"));
         };
         if let Some(Listing { probes, refused, warnings, allocators }) = listing {
@@ -112,7 +115,10 @@ pub(super) fn report(
         if let Some(inputs) = inputs {
             assembly.suppress(inputs.suppressions.borrow().clone());
         }
+        let began = Instant::now();
         let report = assembly.report(&snapshot);
+        // Names are looked up once.
+        pause = Pause::after(began, began.elapsed().saturating_sub(assembly.named_for()));
         assembly.answers().flush();
         if let Some(fault) = assembly.fault() {
             return Err(io::Error::other(fault));
@@ -124,6 +130,58 @@ pub(super) fn report(
     }
 }
 
+/// Snapshots that get one report together.
+#[derive(Default)]
+struct Gathered {
+    count: u32,
+    /// The newest, with what the others say once.
+    newest: Option<Snapshot>,
+}
+
+impl Gathered {
+    /// Waits for a snapshot, and for those that come until the pause is over. None if there are no more.
+    fn wait(&mut self, assembly: &mut Assembly, snapshots: &Receiver<Snapshot>, pause: &Pause) {
+        let mut next = snapshots.recv().ok();
+        while let Some(snapshot) = next {
+            // Whoever waits for these is not to wait longer.
+            let urgent = snapshot.last || snapshot.resident.is_empty();
+            self.add(assembly, snapshot);
+            let rest = if urgent { Duration::ZERO } else { pause.rest(Instant::now()) };
+            next = snapshots.recv_timeout(rest).ok();
+        }
+    }
+
+    /// Adds a newer snapshot. The one before gets no report, but remains in the history of call sites.
+    fn add(&mut self, assembly: &mut Assembly, newer: Snapshot) {
+        self.count = self.count.saturating_add(1);
+        self.newest = Some(match self.newest.take() {
+            None => newer,
+            Some(skipped) => {
+                assembly.learn(&skipped);
+                merge(skipped, newer)
+            }
+        });
+    }
+}
+
+/// The time until the next report.
+#[derive(Default)]
+struct Pause {
+    until: Option<Instant>,
+}
+
+impl Pause {
+    /// The pause after a report that took so long.
+    fn after(began: Instant, took: Duration) -> Self {
+        Self { until: Some(began + took * REPORTS_ARE_ONE_IN) }
+    }
+
+    /// What is left of it.
+    fn rest(&self, now: Instant) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+}
+
 /// The newer one, with the mappings and process events of the skipped one, which are sent once.
 fn merge(mut skipped: Snapshot, newer: Snapshot) -> Snapshot {
     let mut mappings = std::mem::take(&mut skipped.mappings);
@@ -131,4 +189,22 @@ fn merge(mut skipped: Snapshot, newer: Snapshot) -> Snapshot {
     let mut process_events = std::mem::take(&mut skipped.process_events);
     process_events.extend(newer.process_events.iter().cloned());
     Snapshot { process_events, mappings, ..newer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_many_call_sites_are_one_in_so_many_parts() {
+        let began = Instant::now();
+        let pause = Pause::after(began, Duration::from_millis(200));
+        let rest = |ms| pause.rest(began + Duration::from_millis(ms));
+        assert_eq!(rest(200), Duration::from_millis(4_800));
+        assert_eq!(rest(5_000), Duration::ZERO);
+        // With few call sites the next snapshot gets a report.
+        let pause = Pause::after(began, Duration::from_millis(5));
+        assert_eq!(pause.rest(began + Duration::from_secs(1)), Duration::ZERO);
+        assert_eq!(Pause::default().rest(began), Duration::ZERO);
+    }
 }

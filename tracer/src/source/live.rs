@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tracer_common::state::Process;
@@ -42,6 +42,8 @@ pub(super) struct Live {
     pub(super) watches: BTreeMap<Pid, Watch>,
     /// Those of them whose end is to be reported at once.
     pub(super) prompt: BTreeSet<Pid>,
+    /// When memory maps were read whose code has not changed since, as far as the kernel has reported.
+    pub(super) maps_read: BTreeMap<Pid, Instant>,
     pub(super) timers: Timers,
     /// The machine's page frames, once they are needed.
     pub(super) frames: Option<Frames>,
@@ -62,11 +64,25 @@ impl Live {
                 .ok(),
             watches: BTreeMap::new(),
             prompt: BTreeSet::new(),
+            maps_read: BTreeMap::new(),
             timers: Timers::default(),
             frames: None,
             process_limits: ProcessReader::default(),
             shared_limits: SharedReader::default(),
         }
+    }
+}
+
+/// For how long a memory map counts as it was read, while the kernel reports no new code: so long for each target. Each exec
+/// has those of all targets looked at; fifty logins on a server of a hundred processes would have thousands of them read.
+const MAPS_STAY: Duration = Duration::from_millis(2);
+
+impl Live {
+    /// Whether the memory map of a process has just been read.
+    pub(super) fn knows_maps(&self, pid: Pid) -> bool {
+        let read = self.maps_read.get(&pid).filter(|_| self.code_loads.is_some());
+        let targets = u32::try_from(self.watches.len()).unwrap_or(u32::MAX);
+        read.is_some_and(|read| read.elapsed() < MAPS_STAY.saturating_mul(targets))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Questions about processes: `/proc`, sockets, page tables, target memory.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc, time::Instant};
 
 use serde::{Deserialize, Serialize};
 use tracer_common::descriptor::FdType;
@@ -52,6 +52,7 @@ impl RecordSource {
         self.ask(Question::Watched(pid.0), |live| {
             live.watches.remove(&pid);
             live.prompt.remove(&pid);
+            live.maps_read.remove(&pid);
             let watch = Watch::new(pid);
             watch.is_ok_and(|watch| live.watches.insert(pid, watch).is_none())
         })
@@ -59,14 +60,26 @@ impl RecordSource {
 
     /// Whether a watched process has ended.
     pub fn ended(&mut self, pid: Pid) -> bool {
-        self.ask(Question::Ended(pid.0), |live| live.watches.get(&pid).is_some_and(Watch::ended))
+        self.ask(Question::Ended(pid.0), |live| {
+            let ended = live.watches.get(&pid).is_some_and(Watch::ended);
+            if ended {
+                live.maps_read.remove(&pid);
+            }
+            ended
+        })
     }
 
     /// The mappings of a process if its code is no longer that of `known`. `None` also for one that has just ended.
     pub fn changed_mappings(&mut self, pid: Pid, known: &Mappings) -> Option<Mappings> {
+        let is_known = known.iter().next().is_some();
         self.ask(Question::Mappings(pid.0), |live| {
+            if is_known && live.knows_maps(pid) {
+                return None;
+            }
+            let begun = Instant::now();
             let read = mappings::read(pid).ok()?;
             read.iter().next()?;
+            live.maps_read.insert(pid, begun);
             if read.same_code(known) {
                 live.process_limits.keep(pid, read);
                 return None;
@@ -79,10 +92,15 @@ impl RecordSource {
     pub fn code_loads(&mut self) -> Vec<Load> {
         let Self { live, answers } = self;
         answers.ask_since(Question::CodeLoads, || {
-            let Some(Live { code_loads: Some(loads), watches, .. }) = live.as_deref_mut() else {
+            let Some(Live { code_loads: Some(loads), watches, maps_read, .. }) =
+                live.as_deref_mut()
+            else {
                 return Vec::new();
             };
             let all = loads.take(|pid| watches.contains_key(&Pid(pid)));
+            for load in &all {
+                maps_read.remove(&Pid(load.pid));
+            }
             all.into_iter().map(load).collect()
         })
     }
@@ -95,9 +113,12 @@ impl RecordSource {
         })
     }
 
-    /// The identity of a process, if it still exists.
+    /// The identity of a process that has forked or called exec, if it still exists.
     pub fn identity(&mut self, pid: Pid) -> Option<Identity> {
-        self.ask(Question::Identity(pid.0), |_| identify(pid).ok())
+        self.ask(Question::Identity(pid.0), |live| {
+            live.maps_read.remove(&pid);
+            identify(pid).ok()
+        })
     }
 
     /// The open descriptors of a process; `None` if they cannot be listed.

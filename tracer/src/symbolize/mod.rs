@@ -17,6 +17,7 @@ mod modules;
 mod objects;
 mod packages;
 mod perf_map;
+pub mod runtimes;
 mod sources;
 mod tail;
 pub mod wrappers;

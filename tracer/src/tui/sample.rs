@@ -67,12 +67,14 @@ pub(crate) fn site(id: u32) -> Site {
         orphans: None,
         lost: None,
         resident_bytes: None,
+        arena: None,
         threads: None,
         verdict: Verdict::unknown(),
         truncated: false,
         truncated_why: None,
         headline: 0,
         frames: [frame("reload_config", Some(("config.cpp", 41)), false)].into(),
+        callers: Vec::new(),
         trend_bytes: vec![12 << 10; 20],
     }
 }
@@ -138,6 +140,7 @@ pub(crate) fn report() -> Report {
         limits: Vec::new(),
         totals: totals(&sites),
         sites,
+        frames: Vec::new(),
         modules: modules(),
         light: None,
         objects: None,

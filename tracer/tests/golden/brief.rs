@@ -146,6 +146,7 @@ prop_compose! {
             sites: Vec::new(),
             headline,
             frames: names.into_iter().map(frame).collect(),
+            cohorts: Vec::new(),
             clients: clients
                 .into_iter()
                 .map(|(address, Amount { count, bytes })| FindingClient { address, count, bytes })

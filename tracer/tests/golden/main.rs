@@ -21,3 +21,10 @@ mod reports;
 mod schema;
 #[cfg(test)]
 mod tapes;
+
+/// A JSON report with a line for each value, as golden files have it.
+#[cfg(test)]
+fn indented(mut json: &[u8]) -> String {
+    let report = leaktrace::report::export::json::read(&mut json).unwrap();
+    serde_json::to_string_pretty(&report).unwrap() + "\n"
+}

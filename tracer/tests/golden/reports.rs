@@ -142,6 +142,6 @@ fn as_json() {
     ] {
         let mut text = Vec::new();
         write(Format::Json, &report, &Options::default(), &mut text).unwrap();
-        insta::assert_snapshot!(name, String::from_utf8(text).unwrap());
+        insta::assert_snapshot!(name, crate::indented(&text));
     }
 }

@@ -45,7 +45,8 @@ fn golden(name: &str, tape: &'static [u8]) {
     let last = reports.last().unwrap();
     insta::assert_snapshot!(format!("tape_{name}_text"), written(Format::Text, last, 20));
     // The worst call sites are enough: their frames make most of the text.
-    insta::assert_snapshot!(format!("tape_{name}_json"), written(Format::Json, last, 3));
+    let json = written(Format::Json, last, 3);
+    insta::assert_snapshot!(format!("tape_{name}_json"), crate::indented(json.as_bytes()));
     let size = Size { columns: 120, rows: 40 };
     let mut state = ViewState::new(size);
     for report in reports {

@@ -2,7 +2,10 @@
 //!
 //! Takes memory and mappings, passes on [`Arena`]s whose fields agree with each other. Must not walk chunks.
 
-use super::layout::{CHUNK_ALIGNMENT, FLAGS, MIN_CHUNK, PREVIOUS_IN_USE, SIZE, arena, heap};
+use super::layout::{
+    ARENAS, ArenaLayout, BIN_BACK, BIN_COUNT, CHUNK_ALIGNMENT, FLAGS, MIN_CHUNK, PREVIOUS_IN_USE,
+    SIZE, heap,
+};
 use crate::{
     heap::{
         memory::Memory,
@@ -23,6 +26,8 @@ const MAX_ARENAS: usize = 1 << 16;
 pub(super) struct Arena {
     /// Its address.
     pub(super) address: u64,
+    /// Where its fields are.
+    pub(super) layout: &'static ArenaLayout,
     /// Whether it is the main one, whose chunks are where `sbrk(2)` puts them.
     pub(super) is_main: bool,
     /// Bytes that it has from the kernel.
@@ -67,15 +72,16 @@ fn in_segment(memory: &impl Memory, start: u64, end: u64) -> Vec<Ring> {
         if address < after {
             continue;
         }
-        // It may be any of the lists: those before it may be in use.
-        let candidates =
-            (0..arena::BIN_COUNT).map(|bin| address.wrapping_sub(bin * 16 + arena::BINS));
-        if let Some(main) =
-            candidates.into_iter().find_map(|base| main_arena(memory, &segment, base))
-        {
-            after = main.address + arena::BYTES;
-            found.push(ring(memory, &segment, main));
-        }
+        // The layouts differ in what is before the lists. The ring leads to an arena's beginning, so it ends with one only.
+        let rings = ARENAS.iter().filter_map(|layout| {
+            // It may be any of the lists: those before it may be in use.
+            let candidates = (0..BIN_COUNT).map(|bin| address.wrapping_sub(bin * 16 + layout.bins));
+            let mut main = candidates.filter_map(|base| main_arena(memory, &segment, base, layout));
+            Some(ring(memory, &segment, main.next()?))
+        });
+        let Some(ring) = rings.min_by_key(|ring| ring.is_cut) else { continue };
+        after = ring.arenas.first().map_or(after, |main| main.address + main.layout.bytes());
+        found.push(ring);
     }
     found
 }
@@ -114,38 +120,43 @@ impl Segment {
     fn empty_bins(&self) -> impl Iterator<Item = u64> {
         self.words.windows(2).zip(0_u64..).filter_map(|(pair, index)| {
             let address = self.start + index * 8;
-            let empty = address.wrapping_sub(arena::BIN_BACK);
+            let empty = address.wrapping_sub(BIN_BACK);
             (pair == [empty, empty]).then_some(address)
         })
     }
 }
 
 /// The main arena at an address, if its fields agree with each other.
-fn main_arena(memory: &impl Memory, segment: &Segment, base: u64) -> Option<Arena> {
+fn main_arena(
+    memory: &impl Memory,
+    segment: &Segment,
+    base: u64,
+    layout: &'static ArenaLayout,
+) -> Option<Arena> {
     let field = |offset| segment.word(base.checked_add(offset)?);
-    let system_bytes = field(arena::SYSTEM_BYTES)?;
-    let most = field(arena::MOST_SYSTEM_BYTES)?;
-    let next = field(arena::NEXT)?;
+    let system_bytes = field(layout.system_bytes())?;
+    let most = field(layout.most_system_bytes())?;
+    let next = field(layout.next())?;
     if system_bytes == 0 || most < system_bytes || next % 8 != 0 || next == 0 {
         return None;
     }
-    for bin in 0..arena::BIN_COUNT {
-        let address = base + arena::BINS + bin * 16;
+    for bin in 0..BIN_COUNT {
+        let address = base + layout.bins + bin * 16;
         let [forward, back] = [segment.word(address)?, segment.word(address + 8)?];
-        let empty = address - arena::BIN_BACK;
+        let empty = address - BIN_BACK;
         let is_list =
             |link: u64| link != 0 && link.is_multiple_of(CHUNK_ALIGNMENT) && link != empty;
         if [forward, back] != [empty; 2] && !(is_list(forward) && is_list(back)) {
             return None;
         }
     }
-    let found = Arena { address: base, is_main: true, system_bytes };
+    let found = Arena { address: base, layout, is_main: true, system_bytes };
     top(memory, &found).map(|_| found)
 }
 
 /// The last chunk of an arena, and its bytes.
 pub(super) fn top(memory: &impl Memory, arena: &Arena) -> Option<(u64, u64)> {
-    let top = memory.word(arena.address + arena::TOP)?;
+    let top = memory.word(arena.address + arena.layout.top())?;
     let head = memory.word(top.checked_add(SIZE).filter(|_| top % CHUNK_ALIGNMENT == 0)?)?;
     let size = head & !FLAGS;
     let ends_a_page = top.checked_add(size)? % 4096 == 0;
@@ -164,7 +175,7 @@ fn ring(memory: &impl Memory, segment: &Segment, main: Arena) -> Ring {
     };
     let mut at = main.address;
     loop {
-        let next = memory.word(at + arena::NEXT);
+        let next = memory.word(at + main.layout.next());
         let Some(next) = next.filter(|next| next % 8 == 0 && ring.arenas.len() < MAX_ARENAS) else {
             ring.is_cut = true;
             return ring;
@@ -174,7 +185,7 @@ fn ring(memory: &impl Memory, segment: &Segment, main: Arena) -> Ring {
         }
         let start = next & !(heap::ALIGNMENT - 1);
         let owner = memory.word(start + heap::ARENA);
-        let system_bytes = memory.word(next.wrapping_add(arena::SYSTEM_BYTES));
+        let system_bytes = memory.word(next.wrapping_add(main.layout.system_bytes()));
         let (Some(owner), Some(system_bytes)) = (owner, system_bytes) else {
             ring.is_cut = true;
             return ring;
@@ -183,7 +194,7 @@ fn ring(memory: &impl Memory, segment: &Segment, main: Arena) -> Ring {
             ring.is_cut = true;
             return ring;
         }
-        ring.arenas.push(Arena { address: next, is_main: false, system_bytes });
+        ring.arenas.push(Arena { address: next, is_main: false, system_bytes, ..main });
         at = next;
     }
 }

@@ -3,7 +3,7 @@
 //! Takes memory and chunks, passes on the addresses of free chunks. A thread's cache is found without the thread: it is the
 //! block whose counts agree with the lengths of its lists, which contain chunks of the right sizes.
 
-use super::layout::{CHUNK_ALIGNMENT, HEADER_BYTES, MAX_LIST, MIN_CHUNK, TcacheLayout, arena};
+use super::layout::{CHUNK_ALIGNMENT, FASTBINS, HEADER_BYTES, MAX_LIST, MIN_CHUNK, TcacheLayout};
 use crate::heap::memory::{Memory, untagged};
 
 /// How often a cache that changes is read again.
@@ -125,18 +125,22 @@ fn once(
     (cache.agreeing > 0 && cache.unsteady <= cache.agreeing.max(2)).then_some(cache)
 }
 
-/// The free chunks in the fastbins of an arena. The second figure is how many lists changed whenever they were read.
+/// The free chunks in the fastbins of an arena, which has so many of them. The second figure is how many lists changed whenever they were read.
 pub(super) fn fastbins(
     memory: &impl Memory,
     address: u64,
+    count: usize,
     links: Links,
     size: &impl Fn(u64) -> Option<u64>,
 ) -> (Vec<u64>, usize) {
-    let mut best = (Vec::new(), arena::FASTBIN_COUNT);
+    let mut best = (Vec::new(), count);
     for _ in 0..MAX_REREADS {
-        let heads = memory.words::<{ arena::FASTBIN_COUNT }>(address + arena::FASTBINS);
         let (mut all, mut unsteady) = (Vec::new(), 0);
-        for (bin, head) in heads.into_iter().flatten().enumerate().filter(|(_, head)| *head != 0) {
+        for bin in 0..count {
+            let head = memory.word(address + FASTBINS + bin as u64 * 8).unwrap_or(0);
+            if head == 0 {
+                continue;
+            }
             let exact = MIN_CHUNK + bin as u64 * CHUNK_ALIGNMENT;
             let fits = |chunk: u64| size(chunk) == Some(exact);
             match follow(memory, head, HEADER_BYTES, MAX_LIST, links, &fits) {

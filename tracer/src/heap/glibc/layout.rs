@@ -1,4 +1,4 @@
-//! Where glibc keeps what in its heap: the layouts of versions 2.28 to 2.42 for 64-bit programs.
+//! Where glibc keeps what in its heap: the layouts of versions 2.28 to 2.43 for 64-bit programs.
 //!
 //! Constants only. A version is never trusted: whoever uses a layout verifies it on what the heap contains.
 //! Sources: `malloc/malloc.c` and `malloc/arena.c` of glibc.
@@ -20,29 +20,52 @@ pub(super) const NOT_MAIN_ARENA: u64 = 4;
 /// All flags of a size.
 pub(super) const FLAGS: u64 = 7;
 
-/// Offsets in `struct malloc_state`, an arena.
-pub(super) mod arena {
-    /// Lists of free small chunks that still count as allocated.
-    pub(in super::super) const FASTBINS: u64 = 0x10;
-    /// How many there are.
-    pub(in super::super) const FASTBIN_COUNT: usize = 10;
-    /// The last chunk, from which new ones are cut.
-    pub(in super::super) const TOP: u64 = 0x60;
-    /// Heads of the lists of free chunks, two words each.
-    pub(in super::super) const BINS: u64 = 0x70;
-    /// How many there are.
-    pub(in super::super) const BIN_COUNT: u64 = 127;
-    /// An empty list's words point to itself, as if they were in a chunk: this many bytes before them.
-    pub(in super::super) const BIN_BACK: u64 = 16;
-    /// The next arena, in a ring.
-    pub(in super::super) const NEXT: u64 = 0x870;
-    /// Bytes that the arena has from the kernel.
-    pub(in super::super) const SYSTEM_BYTES: u64 = 0x888;
-    /// The most that it has had.
-    pub(in super::super) const MOST_SYSTEM_BYTES: u64 = 0x890;
-    /// Bytes of an arena.
-    pub(in super::super) const BYTES: u64 = 0x898;
+/// A layout of `struct malloc_state`, an arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ArenaLayout {
+    /// Offset of the heads of the lists of free chunks, two words each. The other fields are before or behind them.
+    pub(super) bins: u64,
+    /// Number of fastbins: lists of free small chunks that still count as allocated.
+    pub(super) fastbins: usize,
 }
+
+impl ArenaLayout {
+    /// Offset of the last chunk, from which new ones are cut.
+    pub(super) const fn top(&self) -> u64 {
+        self.bins - 0x10
+    }
+
+    /// Offset of the next arena, in a ring.
+    pub(super) const fn next(&self) -> u64 {
+        self.bins + 0x800
+    }
+
+    /// Offset of the bytes that the arena has from the kernel.
+    pub(super) const fn system_bytes(&self) -> u64 {
+        self.bins + 0x818
+    }
+
+    /// Offset of the most that it has had.
+    pub(super) const fn most_system_bytes(&self) -> u64 {
+        self.bins + 0x820
+    }
+
+    /// Bytes of an arena.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bins + 0x828
+    }
+}
+
+/// All layouts of an arena: up to 2.42, and since 2.43, which has no fastbins.
+pub(super) const ARENAS: [ArenaLayout; 2] =
+    [ArenaLayout { bins: 0x70, fastbins: 10 }, ArenaLayout { bins: 0x18, fastbins: 0 }];
+
+/// Offset of the fastbins in an arena that has some.
+pub(super) const FASTBINS: u64 = 0x10;
+/// Number of lists of free chunks.
+pub(super) const BIN_COUNT: u64 = 127;
+/// An empty list's words point to itself, as if they were in a chunk: this many bytes before them.
+pub(super) const BIN_BACK: u64 = 16;
 
 /// Offsets in `struct _heap_info`, at the beginning of a mapping with chunks of an arena other than the main one.
 pub(super) mod heap {
@@ -76,6 +99,11 @@ pub(super) struct TcacheLayout {
 }
 
 impl TcacheLayout {
+    /// Whether a chunk of this size may contain one: a free chunk that is larger by less than a chunk is not divided.
+    pub(super) const fn fits(&self, size: u64) -> bool {
+        size == self.chunk || size == self.chunk + CHUNK_ALIGNMENT
+    }
+
     /// Bytes before the heads of the lists.
     pub(super) const fn counts_bytes(&self) -> usize {
         self.lists * self.count_bytes
@@ -106,7 +134,7 @@ pub(super) const TCACHES: [TcacheLayout; 3] = [
         counts_room: false,
     },
     TcacheLayout {
-        versions: "2.42",
+        versions: "2.42 to 2.43",
         chunk: 0x300,
         lists: 76,
         exact: 64,

@@ -1,4 +1,4 @@
-//! glibc's heap, 2.28 to 2.42: which blocks are allocated, caches of threads included.
+//! glibc's heap, 2.28 to 2.43: which blocks are allocated, caches of threads included.
 //!
 //! Takes memory and mappings, passes on a [`Heap`]. Layouts are found in the heap itself and verified there: no symbols, no
 //! version. Parts that do not agree with their own records are left out, and the heap says so in words.
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use self::{
     arenas::Ring,
     caches::Links,
-    layout::{HEADER_BYTES, TCACHES, TcacheLayout, arena, heap},
+    layout::{ArenaLayout, HEADER_BYTES, TCACHES, TcacheLayout, heap},
     walk::{End, Fault, Walked, walk},
 };
 use super::{
@@ -35,7 +35,13 @@ pub(super) fn read(memory: &impl Memory, mappings: &Mappings) -> Option<Heap> {
     if rings.is_empty() {
         return None;
     }
-    let mut reading = Reading { memory, mappings, heap: Heap::default(), caches: Vec::new() };
+    let mut reading = Reading {
+        memory,
+        mappings,
+        heap: Heap::default(),
+        caches: Vec::new(),
+        layouts: Vec::new(),
+    };
     if rings.len() > 1 {
         let count = rings.len();
         reading
@@ -66,6 +72,8 @@ struct Reading<'a, M> {
     heap: Heap,
     /// Chunks that may be a thread's cache.
     caches: Vec<u64>,
+    /// Each arena's address and layout.
+    layouts: Vec<(u64, &'static ArenaLayout)>,
 }
 
 impl<M: Memory> Reading<'_, M> {
@@ -89,6 +97,7 @@ impl<M: Memory> Reading<'_, M> {
     fn arena(&mut self, found: &arenas::Arena) {
         let (top_bytes, own_bytes) =
             if found.is_main { self.main_arena(found) } else { self.other_arena(found) };
+        self.layouts.push((found.address, found.layout));
         self.heap.arenas.push(blocks::Arena {
             address: found.address,
             top_bytes,
@@ -152,7 +161,7 @@ impl<M: Memory> Reading<'_, M> {
             };
             debug_assert_eq!((owner, heap::PREVIOUS, heap::SIZE), (found.address, 8, 16));
             let own = if start == first_heap {
-                (info_bytes + arena::BYTES).next_multiple_of(layout::CHUNK_ALIGNMENT)
+                (info_bytes + found.layout.bytes()).next_multiple_of(layout::CHUNK_ALIGNMENT)
             } else {
                 info_bytes
             };
@@ -241,7 +250,8 @@ impl<M: Memory> Reading<'_, M> {
         let size = |chunk| size_of(&self.heap.spans, chunk);
         let candidates = candidates.iter().filter(|chunk| is_allocated(&self.heap.spans, **chunk));
         let found = candidates.filter_map(|chunk| {
-            let mut layouts = TCACHES.iter().filter(|layout| size(*chunk) == Some(layout.chunk));
+            let size_of_it = size(*chunk)?;
+            let mut layouts = TCACHES.iter().filter(|layout| layout.fits(size_of_it));
             layouts.find_map(|layout| {
                 let cache = caches::cache(self.memory, *chunk, layout, links, &size)?;
                 Some(Found { chunk: *chunk, layout, cache })
@@ -252,11 +262,12 @@ impl<M: Memory> Reading<'_, M> {
 
     /// Takes out the chunks in the arenas' fastbins.
     fn fastbins(&mut self, links: Option<Links>) {
-        let addresses: Vec<u64> = self.heap.arenas.iter().map(|arena| arena.address).collect();
+        let arenas = std::mem::take(&mut self.layouts);
         let read = |links| {
             let size = |chunk| size_of(&self.heap.spans, chunk);
-            let all =
-                addresses.iter().map(|arena| caches::fastbins(self.memory, *arena, links, &size));
+            let all = arenas.iter().map(|(arena, layout)| {
+                caches::fastbins(self.memory, *arena, layout.fastbins, links, &size)
+            });
             all.fold((Vec::new(), 0), |(mut chunks, unsteady), (more, some)| {
                 chunks.extend(more);
                 (chunks, unsteady + some)

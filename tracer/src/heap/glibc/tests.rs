@@ -1,6 +1,9 @@
 //! The reader on heaps that are made up, byte by byte: every rule that a real heap exercises only by chance.
 
-use super::{layout::IS_MAPPED, *};
+use super::{
+    layout::{ARENAS, CHUNK_ALIGNMENT, IS_MAPPED},
+    *,
+};
 use crate::heap::{blocks::State, memory::tests::Fake};
 
 const LIBC: u64 = 0x7f00_0000_0000;
@@ -14,27 +17,32 @@ struct Made {
     maps: String,
     /// The next chunk of the main heap.
     at: u64,
+    layout: &'static ArenaLayout,
 }
 
 impl Made {
     fn new() -> Self {
+        Self::of(&ARENAS[0])
+    }
+
+    fn of(layout: &'static ArenaLayout) -> Self {
         let mut memory = Fake::default();
         memory.map(LIBC, 0x2000);
         memory.map(HEAP, HEAP_BYTES);
-        for bin in 0..arena::BIN_COUNT {
-            let address = MAIN + arena::BINS + bin * 16;
+        for bin in 0..layout::BIN_COUNT {
+            let address = MAIN + layout.bins + bin * 16;
             memory.set(address, address - 16);
             memory.set(address + 8, address - 16);
         }
-        memory.set(MAIN + arena::NEXT, MAIN);
-        memory.set(MAIN + arena::SYSTEM_BYTES, HEAP_BYTES);
-        memory.set(MAIN + arena::MOST_SYSTEM_BYTES, HEAP_BYTES);
+        memory.set(MAIN + layout.next(), MAIN);
+        memory.set(MAIN + layout.system_bytes(), HEAP_BYTES);
+        memory.set(MAIN + layout.most_system_bytes(), HEAP_BYTES);
         let maps = format!(
             "{LIBC:x}-{:x} rw-p 00000000 08:01 7 /usr/lib/libc.so.6\n{HEAP:x}-{:x} rw-p 00000000 00:00 0 [heap]\n",
             LIBC + 0x2000,
             HEAP + HEAP_BYTES
         );
-        Self { memory, maps, at: HEAP }
+        Self { memory, maps, at: HEAP, layout }
     }
 
     /// Adds a line about anonymous memory to the mappings.
@@ -54,7 +62,7 @@ impl Made {
     fn read(mut self, last: bool) -> Heap {
         let bytes = HEAP + HEAP_BYTES - self.at;
         let top = self.chunk(bytes, last);
-        self.memory.set(MAIN + arena::TOP, top);
+        self.memory.set(MAIN + self.layout.top(), top);
         // A free chunk before the last one would have been merged with it.
         assert!(last);
         let mappings = Mappings::parse(self.maps.as_bytes());
@@ -114,8 +122,8 @@ fn an_arena_in_use_is_found_although_lists_are_not_empty() {
     let free = made.chunk(0x400, true);
     made.chunk(0x90, false);
     for bin in [0, 1, 40, 126] {
-        made.memory.set(MAIN + arena::BINS + bin * 16, free);
-        made.memory.set(MAIN + arena::BINS + bin * 16 + 8, free);
+        made.memory.set(MAIN + ARENAS[0].bins + bin * 16, free);
+        made.memory.set(MAIN + ARENAS[0].bins + bin * 16 + 8, free);
     }
     let heap = made.read(true);
     assert_eq!((heap.arenas[0].address, heap.arenas[0].blocks), (MAIN, 2));
@@ -123,14 +131,16 @@ fn an_arena_in_use_is_found_although_lists_are_not_empty() {
 
 #[test]
 fn chunks_in_caches_of_threads_are_free_in_every_layout() {
-    for (layout, room, safe) in [
-        (TCACHES[0], 0, false),
-        (TCACHES[1], 0, false),
-        (TCACHES[1], 0, true),
-        (TCACHES[2], 16, true),
+    for (layout, room, safe, more) in [
+        (TCACHES[0], 0, false, 0),
+        (TCACHES[1], 0, false, 0),
+        (TCACHES[1], 0, true, 0),
+        (TCACHES[2], 16, true, 0),
+        // Made of a free chunk.
+        (TCACHES[2], 16, true, CHUNK_ALIGNMENT),
     ] {
         let mut made = Made::new();
-        let cache = made.chunk(layout.chunk, true);
+        let cache = made.chunk(layout.chunk + more, true);
         let small: Vec<u64> = (0..4).map(|_| made.chunk(0x20, true) + 16).collect();
         let large: Vec<u64> = (0..2).map(|_| made.chunk(0x100, true) + 16).collect();
         made.fill_cache(cache, &layout, room, &[(0, &small[1..]), (14, &large)], safe);
@@ -161,7 +171,7 @@ fn chunks_in_fastbins_are_free() {
     for safe in [false, true] {
         let mut made = Made::new();
         let chunks: Vec<u64> = (0..4).map(|_| made.chunk(0x30, true)).collect();
-        made.memory.set(MAIN + arena::FASTBINS + 8, chunks[2]);
+        made.memory.set(MAIN + layout::FASTBINS + 8, chunks[2]);
         let key = |at: u64| if safe { (at + 16) >> 12 } else { 0 };
         made.memory.set(chunks[2] + 16, chunks[0] ^ key(chunks[2]));
         made.memory.set(chunks[0] + 16, key(chunks[0]));
@@ -173,9 +183,15 @@ fn chunks_in_fastbins_are_free() {
 
 #[test]
 fn other_arenas_are_in_mappings_of_their_own_that_end_with_a_fence() {
+    for layout in &ARENAS {
+        other_arenas(layout);
+    }
+}
+
+fn other_arenas(layout: &'static ArenaLayout) {
     const FIRST: u64 = 0x7e00_0000_0000;
     const SECOND: u64 = FIRST + heap::ALIGNMENT;
-    let mut made = Made::new();
+    let mut made = Made::of(layout);
     let held = made.chunk(0x40, true) + 16;
     let arena = FIRST + 0x30;
     for (start, previous, bytes) in [(FIRST, 0, 0x2000), (SECOND, FIRST, 0x3000)] {
@@ -185,11 +201,11 @@ fn other_arenas_are_in_mappings_of_their_own_that_end_with_a_fence() {
         made.memory.set(start + heap::SIZE, bytes);
         made.anonymous(start, bytes);
     }
-    made.memory.set(MAIN + arena::NEXT, arena);
-    made.memory.set(arena + arena::NEXT, MAIN);
-    made.memory.set(arena + arena::SYSTEM_BYTES, 0x5000);
+    made.memory.set(MAIN + layout.next(), arena);
+    made.memory.set(arena + layout.next(), MAIN);
+    made.memory.set(arena + layout.system_bytes(), 0x5000);
     // The first mapping: two chunks, then the fence.
-    let chunks = (arena + arena::BYTES).next_multiple_of(16);
+    let chunks = (arena + layout.bytes()).next_multiple_of(16);
     let free = 0x2000 - 0x20 - (chunks - FIRST) - 0x50;
     made.memory.set(chunks + 8, 0x50 | 5);
     made.memory.set(chunks + 0x50 + 8, free | 5);
@@ -198,7 +214,7 @@ fn other_arenas_are_in_mappings_of_their_own_that_end_with_a_fence() {
     // The second one: one chunk, and the last.
     made.memory.set(SECOND + 0x30 + 8, 0x60 | 5);
     made.memory.set(SECOND + 0x90 + 8, (0x3000 - 0x90) | 1);
-    made.memory.set(arena + arena::TOP, SECOND + 0x90);
+    made.memory.set(arena + layout.top(), SECOND + 0x90);
     let read = made.read(true);
     let mut found = addresses(&read);
     found.sort_unstable();
@@ -250,7 +266,7 @@ fn what_is_damaged_is_left_out_and_said() {
 #[test]
 fn without_an_arena_there_is_no_heap() {
     let mut made = Made::new();
-    made.memory.set(MAIN + arena::SYSTEM_BYTES, 0);
+    made.memory.set(MAIN + ARENAS[0].system_bytes(), 0);
     let mappings = Mappings::parse(made.maps.as_bytes());
     assert!(read(&made.memory, &mappings).is_none());
 }

@@ -169,7 +169,7 @@ impl<'a, M: Memory> Walk<'a, M> {
 
     /// Whether the chunk may be a thread's cache, by its size and by its lists, as far as the window has them.
     fn may_be_cache(&self, size: u64) -> bool {
-        TCACHES.iter().filter(|layout| layout.chunk == size).any(|layout| {
+        TCACHES.iter().filter(|layout| layout.fits(size)).any(|layout| {
             let content = self.window.get(self.at + HEADER_BYTES, layout.bytes());
             content.is_none_or(|content| super::caches::looks_like(content, layout))
         })

@@ -2,10 +2,17 @@
 //!
 //! Takes a [`Report`], returns text for programs, and parses it back. Adds and judges nothing.
 
+mod lines;
+mod shared_frames;
+
 use std::io::{Read, Write};
+
+use serde::Serialize as _;
+use serde_json::Serializer;
 
 use super::Options;
 use crate::report::{Report, SCHEMA};
+use lines::Lines;
 
 /// Why a text is not a valid report.
 #[derive(Debug, thiserror::Error)]
@@ -18,12 +25,10 @@ pub enum Unreadable {
     OtherFormat(String),
 }
 
-/// Writes the report, indented, with a final newline. The width does not matter.
+/// Writes the report, a line for each part and each element of its lists. The width does not matter.
 pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> std::io::Result<()> {
-    match options.top {
-        None => serde_json::to_writer_pretty(&mut *out, report)?,
-        Some(top) => serde_json::to_writer_pretty(&mut *out, &shortened(report, top))?,
-    }
+    written(report, options.top)
+        .serialize(&mut Serializer::with_formatter(&mut *out, Lines::default()))?;
     out.write_all(b"\n")
 }
 
@@ -33,17 +38,15 @@ pub fn write_line(
     top: Option<usize>,
     out: &mut impl Write,
 ) -> std::io::Result<()> {
-    match top {
-        None => serde_json::to_writer(&mut *out, report)?,
-        Some(top) => serde_json::to_writer(&mut *out, &shortened(report, top))?,
-    }
+    serde_json::to_writer(&mut *out, &written(report, top))?;
     out.write_all(b"\n")
 }
 
-/// The report with at most this many call sites.
-fn shortened(report: &Report, top: usize) -> Report {
+/// The report as it is written: with at most this many call sites, and frames that stacks have in common once.
+fn written(report: &Report, top: Option<usize>) -> Report {
     let mut report = report.clone();
-    report.sites.truncate(top);
+    report.sites.truncate(top.unwrap_or(usize::MAX));
+    shared_frames::share(&mut report);
     report
 }
 
@@ -52,7 +55,11 @@ pub fn read(from: &mut impl Read) -> Result<Report, Unreadable> {
     // Checks the format first: the keys of another format cannot be trusted.
     let value: serde_json::Value = serde_json::from_reader(from)?;
     match value.get("schema").and_then(serde_json::Value::as_str) {
-        Some(SCHEMA) | None => Ok(serde_json::from_value(value)?),
+        Some(SCHEMA) | None => {
+            let mut report = serde_json::from_value(value)?;
+            shared_frames::unshare(&mut report);
+            Ok(report)
+        }
         Some(other) => Err(Unreadable::OtherFormat(crate::format::printable(other))),
     }
 }
@@ -79,6 +86,9 @@ mod tests {
         for report in fixtures::all() {
             check_round_trip(&report);
         }
+        let mut large = fixtures::sample();
+        large.sites = large.sites.iter().cycle().take(100).cloned().collect();
+        check_round_trip(&large);
     }
 
     /// Every value of a list that has a name, and names that are not in it.

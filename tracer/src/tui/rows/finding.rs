@@ -5,6 +5,7 @@
 
 use super::{
     beside::{BESIDE, WIDE, curve, side_by_side},
+    cohorts,
     stack::{self, Stack},
     table::amount,
 };
@@ -192,6 +193,10 @@ fn beside(finding: &Finding, state: &ViewState) -> Vec<Row> {
     if trend(state).iter().any(|bytes| *bytes > 0) {
         rows.push(Row::new());
         rows.extend(curve);
+    }
+    if !finding.cohorts.is_empty() {
+        rows.push(Row::new());
+        rows.extend(cohorts::rows(&finding.cohorts));
     }
     if let Some(per) = &finding.per {
         rows.push(Row::new());

@@ -6,6 +6,7 @@
 mod answer;
 mod beside;
 pub mod body;
+mod cohorts;
 mod counts;
 pub mod detail;
 mod finding;

@@ -213,6 +213,10 @@ fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
         let lines = left_behind::lines(site, state, BESIDE - 4).into_iter();
         rows.extend(lines.map(|line| Row::of(Role::Muted, "   ").with(Role::Text, line)));
     }
+    if let Some(arena) = &site.arena {
+        let lines = names::wrapped(&arena.sentence(), BESIDE - 2).into_iter();
+        rows.extend(lines.map(|line| Row::of(Role::Text, format!(" {line}"))));
+    }
     if let Some(threads) = site.threads {
         let count = |number| Row::of(Role::Text, format::count(number));
         rows.push(line("alive", Row::new(), count(threads.alive)));

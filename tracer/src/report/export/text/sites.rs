@@ -95,6 +95,9 @@ fn paragraph(
     if let Some(threads) = site.threads {
         page.line(&format!("    {}", states(threads, site.resident_bytes)))?;
     }
+    if let Some(arena) = &site.arena {
+        page.line(&format!("    {}", arena.sentence()))?;
+    }
     page.line(&if site.kind.is_thread() {
         format!(
             "    started {}, released {}{ages}",
