@@ -5,8 +5,9 @@
 use super::{finding, object, site};
 use crate::{
     format,
+    report::Connection,
     tui::{
-        lists::List,
+        lists::{List, Listed as _},
         names,
         state::{Pane, ViewState},
         text::{Role, Row, packed, rule},
@@ -54,7 +55,11 @@ fn last(state: &ViewState) -> &ViewState {
 }
 
 fn content(state: &ViewState, width: usize, space: usize, full: bool) -> Option<Vec<Row>> {
-    let Some(gone) = &state.gone else { return of_item(state, width, space, full) };
+    let Some(gone) = &state.gone else {
+        let mut rows = if full { ended(state, width) } else { Vec::new() };
+        rows.extend(of_item(state, width, space, full)?);
+        return Some(rows);
+    };
     let mut rows = notice(state.list, gone.since_s, width);
     rows.extend(of_item(&gone.last, width, space, full)?);
     Some(rows)
@@ -73,11 +78,26 @@ fn notice(list: List, since_s: f64, width: usize) -> Vec<Row> {
         "This {what} has been gone since {}; its last figures follow. Esc goes back to the list.",
         format::clock(since_s)
     );
-    let lines = names::wrapped(&text, width.saturating_sub(2)).into_iter();
-    lines
-        .map(|line| Row::of(Role::Text, " ").with(Role::Notice, line))
-        .chain([Row::new()])
-        .collect()
+    noticed(&text, width)
+}
+
+/// Says that the connection is over, while it is still listed among those that closed recently.
+fn ended(state: &ViewState, width: usize) -> Vec<Row> {
+    let at = state.at.order.get(state.at.cursor).filter(|_| state.list == List::Connections);
+    let connection = at.zip(state.context()).and_then(|(at, all)| Connection::get(&all, *at));
+    let Some((connection, since_s)) = connection.and_then(|one| Some((one, one.closed_s?))) else {
+        return Vec::new();
+    };
+    let whom =
+        connection.closed_by.as_ref().map_or_else(String::new, |by| format!(" ({})", by.name()));
+    noticed(&format!("This connection ended at {}{whom}.", format::clock(since_s)), width)
+}
+
+/// A sentence that stands out, and an empty line below.
+fn noticed(text: &str, width: usize) -> Vec<Row> {
+    let lines = names::wrapped(text, width.saturating_sub(2)).into_iter();
+    let lines = lines.map(|line| Row::of(Role::Text, " ").with(Role::Notice, line));
+    lines.chain([Row::new()]).collect()
 }
 
 fn of_item(state: &ViewState, width: usize, space: usize, full: bool) -> Option<Vec<Row>> {

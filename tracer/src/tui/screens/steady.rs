@@ -285,3 +285,17 @@ fn a_result_is_never_cut() {
     state.remark = Some(Remark::failed("x".repeat(5_000)));
     assert_eq!(footer::rows(&state).len(), 4);
 }
+
+#[test]
+fn details_of_a_connection_that_ended_say_when_and_by_whom() {
+    let mut state = first_view(100, 40, served());
+    press(&mut state, &[Key::Connections]);
+    press(&mut state, &[Key::Home]);
+    let closed = served().connections.unwrap().recently_closed;
+    let one = closed.iter().find(|one| one.site.is_some() && one.closed_s.is_some()).unwrap();
+    state.at.selected = Some(super::super::lists::Id::Connection(one.id));
+    state.arrange();
+    press(&mut state, &[Key::Open]);
+    let words = format!("This connection ended at {}", crate::format::clock(one.closed_s.unwrap()));
+    assert!(body(&state).contains(&words), "{}", body(&state));
+}

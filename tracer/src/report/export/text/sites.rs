@@ -53,10 +53,8 @@ fn paragraph(
     several: bool,
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
-    let whose = match site.pid {
-        Some(pid) if several => format!(" (pid {pid})"),
-        _ => String::new(),
-    };
+    let whose =
+        site.pid.filter(|_| several).map_or_else(String::new, |pid| format!(" (pid {pid})"));
     let estimate = Estimate(site.error);
     let held = if site.kind.is_thread() {
         format!(
