@@ -47,14 +47,18 @@ pub(super) fn write(
     page.line(&format!("… {} more call {noun} with {}{open}", count(more as u64), bytes(left_out)))
 }
 
+/// The process of a call site, where there are several.
+fn whose(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+}
+
 fn paragraph(
     rank: usize,
     site: &Site,
     several: bool,
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
-    let whose =
-        site.pid.filter(|_| several).map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    let whose = whose(site.pid.filter(|_| several));
     let estimate = Estimate(site.error);
     let held = if site.kind.is_thread() {
         format!(
