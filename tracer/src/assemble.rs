@@ -212,11 +212,7 @@ impl Assembly {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.session.host.clone(),
             targets,
-            window: Window {
-                started_at: self.session.started_at.clone(),
-                duration_s: snapshot.at_ns.saturating_sub(self.session.started_ns) as f64 / 1e9,
-                attach_ms: self.session.attach_ms,
-            },
+            window: self.window(snapshot),
             allocators: probed::allocators(&self.session),
             // Before the warnings: it adds some.
             memory: memory::report(self, snapshot, &totals, &mut warnings),
@@ -235,6 +231,15 @@ impl Assembly {
             fds,
             objects: self.objects(snapshot, objects, &parts),
             connections,
+        }
+    }
+
+    fn window(&self, snapshot: &Snapshot) -> Window {
+        let SessionInfo { started_at, started_ns, attach_ms, .. } = &self.session;
+        Window {
+            started_at: started_at.clone(),
+            duration_s: snapshot.at_ns.saturating_sub(*started_ns) as f64 / 1e9,
+            attach_ms: *attach_ms,
         }
     }
 
