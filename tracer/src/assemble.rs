@@ -41,7 +41,7 @@ use crate::{
     probes::{Probe, allocator::Allocator},
     report::{
         Age, Amount, ConnectionsLog, Errors, Exit, Fds, LibraryObjects, Light, Limit, Report,
-        Resource, SCHEMA, Site, Target, Verdict, VerdictClass, Window,
+        Resource, SCHEMA, Site, Target, Verdict, VerdictClass,
     },
     snapshot::{SiteFigures, Snapshot},
     suppressions::Suppressions,
@@ -212,7 +212,7 @@ impl Assembly {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.session.host.clone(),
             targets,
-            window: self.window(snapshot),
+            window: self.session.window(snapshot.at_ns),
             allocators: probed::allocators(&self.session),
             // Before the warnings: it adds some.
             memory: memory::report(self, snapshot, &totals, &mut warnings),
@@ -231,15 +231,6 @@ impl Assembly {
             fds,
             objects: self.objects(snapshot, objects, &parts),
             connections,
-        }
-    }
-
-    fn window(&self, snapshot: &Snapshot) -> Window {
-        let SessionInfo { started_at, started_ns, attach_ms, .. } = &self.session;
-        Window {
-            started_at: started_at.clone(),
-            duration_s: snapshot.at_ns.saturating_sub(*started_ns) as f64 / 1e9,
-            attach_ms: *attach_ms,
         }
     }
 
