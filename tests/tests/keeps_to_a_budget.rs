@@ -142,13 +142,7 @@ fn mostly_waiting(pause_us: &str, traced: Duration) -> Result<Report> {
     let first = report.list("/sites")?.first().context("a call site")?;
     ensure!(function(first) == "make_session", "{}", report.summary());
     let said = Amounts::read(first)?;
-    let error = first["error"]["outstanding"]["count"].as_u64();
-    println!(
-        "{pause_us} us: {} leaked, {} ± {error:?} reported; {}",
-        truth.outstanding_count,
-        said.outstanding_count,
-        report.at("/accounting/budget")?
-    );
+    let error = first.pointer("/error/outstanding/count").and_then(Value::as_u64);
     if report.at("/accounting/estimated")? == false {
         ensure!(said == truth, "{said:?}, not {truth:?}");
         return Ok(report);

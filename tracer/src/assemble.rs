@@ -42,7 +42,7 @@ use crate::{
     probes::{Probe, allocator::Allocator},
     report::{
         Age, Amount, ConnectionsLog, Errors, Exit, Fds, LibraryObjects, Light, Limit, Report,
-        Resource, SCHEMA, Site, Target, Verdict, VerdictClass, Window,
+        Resource, SCHEMA, Site, Target, Verdict, VerdictClass,
     },
     snapshot::{SiteFigures, Snapshot},
     suppressions::Suppressions,
@@ -230,11 +230,7 @@ impl Assembly {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.session.host.clone(),
             targets,
-            window: Window {
-                started_at: self.session.started_at.clone(),
-                duration_s: snapshot.at_ns.saturating_sub(self.session.started_ns) as f64 / 1e9,
-                attach_ms: self.session.attach_ms,
-            },
+            window: self.session.window(snapshot.at_ns),
             allocators: probed::allocators(&self.session),
             // Before the warnings: it adds some.
             memory: memory::report(self, snapshot, &totals, &mut warnings),

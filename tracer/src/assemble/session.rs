@@ -12,7 +12,7 @@ use crate::{
     options::TraceOptions,
     packs::Pack,
     probes::{Probe, allocator::Allocator},
-    report::{ConnectionsLog, Host},
+    report::{ConnectionsLog, Host, Window},
     suppressions::Suppressions,
     tape::{Redact, Redactor, redact},
     target::{Pid, usage::OwnUsage},
@@ -116,4 +116,15 @@ pub fn redacted_allocators(all: &BTreeMap<Pid, Vec<Allocator>>) -> BTreeMap<Pid,
 /// A tape has leaktrace's usage for each report.
 fn no_usage() -> fn() -> OwnUsage {
     OwnUsage::default
+}
+
+impl SessionInfo {
+    /// The time that a report of this moment covers.
+    pub(super) fn window(&self, at_ns: u64) -> Window {
+        Window {
+            started_at: self.started_at.clone(),
+            duration_s: at_ns.saturating_sub(self.started_ns) as f64 / 1e9,
+            attach_ms: self.attach_ms,
+        }
+    }
 }
