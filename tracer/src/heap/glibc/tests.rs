@@ -274,6 +274,18 @@ fn what_is_damaged_is_left_out_and_said() {
 }
 
 #[test]
+fn memory_that_is_gone_ends_the_reading() {
+    let mut made = Made::new();
+    // The process ends between a look at the last chunk and one at the first.
+    made.memory.map(HEAP, 0);
+    made.memory.map(HEAP + 0x20000, 0x1000);
+    made.at = HEAP + 0x20000;
+    let heap = made.read(true);
+    assert_eq!(heap.blocks().count(), 0);
+    assert_eq!(heap.doubts.len(), 1, "{:?}", heap.doubts);
+}
+
+#[test]
 fn without_an_arena_there_is_no_heap() {
     let mut made = Made::new();
     made.memory.set(MAIN + ARENAS[0].system_bytes(), 0);

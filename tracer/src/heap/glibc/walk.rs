@@ -140,8 +140,11 @@ impl<'a, M: Memory> Walk<'a, M> {
         if let Some(head) = self.window.word(self.at + SIZE) {
             return Some(head);
         }
-        self.begun = (self.at, self.previous);
-        self.rereads.set(0);
+        // Memory that is gone is read again as often as memory that changes, and no more.
+        if self.at > self.begun.0 {
+            self.begun = (self.at, self.previous);
+            self.rereads.set(0);
+        }
         self.window.fill(self.memory, self.at);
         self.window.word(self.at + SIZE)
     }
