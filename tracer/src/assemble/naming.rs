@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tracer_common::attach::ProbeNumber;
@@ -118,9 +118,7 @@ impl Naming {
             .filter(|site| !site.former && self.named(site).is_none())
             .filter_map(|site| Some(wanted(site, site.pid?, probes)))
             .collect();
-        let began = Instant::now();
-        self.names.work(answers, queue, if last { LAST_NAMING } else { NAMING });
-        self.took = began.elapsed();
+        self.took = self.names.work(answers, queue, if last { LAST_NAMING } else { NAMING });
     }
 
     /// Frames and headline: cached, first without names, then with them.

@@ -34,7 +34,7 @@ const TAILS: [u64; 2] = [0, HEADER_BYTES];
 fn block(memory: &impl Memory, start: u64, end: u64) -> Option<(Block, u64)> {
     let [before, head] = memory.words(start)?;
     let bytes = head & !FLAGS;
-    let tail = TAILS.into_iter().find(|tail| (bytes + tail) % PAGE == 0)?;
+    let tail = TAILS.into_iter().find(|tail| (bytes + tail).is_multiple_of(PAGE))?;
     let whole = bytes + tail;
     let is_possible = before == 0 && head & FLAGS == IS_MAPPED && whole >= PAGE;
     if !is_possible || start.checked_add(whole)? > end {
