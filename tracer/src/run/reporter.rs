@@ -182,18 +182,26 @@ impl Pause {
     }
 }
 
-/// The newer one, with the mappings and process events of the skipped one, which are sent once.
+/// The newer one, with what the skipped one says once: mappings, process events, ends of processes, and the last reading of
+/// limits.
 fn merge(mut skipped: Snapshot, newer: Snapshot) -> Snapshot {
     let mut mappings = std::mem::take(&mut skipped.mappings);
     mappings.extend(newer.mappings.iter().cloned());
     let mut process_events = std::mem::take(&mut skipped.process_events);
     process_events.extend(newer.process_events.iter().cloned());
-    Snapshot { process_events, mappings, ..newer }
+    // A pid whose process has ended may be that of a new one.
+    let is_new = |pid: &Pid| newer.process_events.iter().any(|event| event.pid == *pid);
+    let mut ended = std::mem::take(&mut skipped.ended);
+    ended.retain(|pid| !newer.ended.contains(pid) && !is_new(pid));
+    ended.extend(&newer.ended);
+    let limits = newer.limits.clone().or(skipped.limits);
+    Snapshot { ended, limits, process_events, mappings, ..newer }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::{LimitReadings, ProcessEvent};
 
     #[test]
     fn reports_of_many_call_sites_are_one_in_so_many_parts() {
@@ -206,5 +214,35 @@ mod tests {
         let pause = Pause::after(began, Duration::from_millis(5));
         assert_eq!(pause.rest(began + Duration::from_secs(1)), Duration::ZERO);
         assert_eq!(Pause::default().rest(began), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_a_snapshot_says_once_is_not_skipped_with_it() {
+        let event = |pid| ProcessEvent {
+            pid: Pid(pid),
+            parent: None,
+            identity: None,
+            at_ns: 1,
+            executed: false,
+        };
+        let skipped = Snapshot {
+            ended: vec![Pid(1), Pid(2), Pid(3)],
+            process_events: vec![event(4)],
+            limits: Some(LimitReadings::default()),
+            ..Snapshot::default()
+        };
+        // The first is final in both; the pid of the second is another process's now.
+        let newer = Snapshot {
+            at_ns: 9,
+            ended: vec![Pid(1)],
+            process_events: vec![event(2)],
+            ..Snapshot::default()
+        };
+        let merged = merge(skipped, newer);
+        assert_eq!(merged.at_ns, 9);
+        assert_eq!(merged.ended, [Pid(3), Pid(1)]);
+        let pids: Vec<Pid> = merged.process_events.iter().map(|event| event.pid).collect();
+        assert_eq!(pids, [Pid(4), Pid(2)]);
+        assert!(merged.limits.is_some());
     }
 }
