@@ -30,7 +30,6 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
     sync::Arc,
-    time::Duration,
 };
 
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
@@ -41,8 +40,8 @@ use crate::{
     packs::ObjectType,
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, ConnectionsLog, Errors, Exit, Fds, LibraryObjects, Light, Limit, Report,
-        Resource, SCHEMA, Site, Target, Verdict, VerdictClass,
+        Age, Amount, ConnectionsLog, Errors, Exit, LibraryObjects, Report, Resource, SCHEMA, Site,
+        Target, Verdict, VerdictClass,
     },
     snapshot::{SiteFigures, Snapshot},
     suppressions::Suppressions,
@@ -166,11 +165,6 @@ impl Assembly {
         self.judge.push(snapshot, self.session.started_ns, is_block);
     }
 
-    /// How long looking up names took in the last report.
-    pub const fn named_for(&self) -> Duration {
-        self.naming.took
-    }
-
     /// Assembles the report of one snapshot.
     pub fn report(&mut self, seen: &Snapshot) -> Report {
         let seen = &*self.processes.merge(seen);
@@ -215,7 +209,7 @@ impl Assembly {
             findings::Known { sites: &sites, figures: &order, owners: &owners, objects: &objects };
         let (findings, suppressed, answer) =
             findings::find(&known, &self.judge, &self.session, snapshot);
-        let (light, fds, limits) = self.kernel_figures(snapshot);
+        let (light, fds, limits) = limits::figures(self, snapshot);
         let started_ns = self.session.started_ns;
         let connections = connections::report(snapshot, started_ns, &mut self.connection_history);
         let accounting = self.accounting(seen);
@@ -250,22 +244,6 @@ impl Assembly {
             objects: self.objects(snapshot, objects, &parts),
             connections,
         }
-    }
-
-    /// The kernel's figures, the descriptors, and the limits that both approach.
-    fn kernel_figures(&mut self, snapshot: &Snapshot) -> (Option<Light>, Option<Fds>, Vec<Limit>) {
-        let traced = self.session.options.traces_descriptors();
-        let (targets, exits) = (&self.session.targets, &self.exits);
-        let usage = snapshot.usage.as_ref();
-        let light = usage.map(|usage| self.levels.add(snapshot.at_ns, usage, targets, exits));
-        let (light, fds) = light.map_or((None, None), |(light, fds)| (Some(light), fds));
-        let approached = self.limits.report(snapshot, targets, exits, traced);
-        let mut fds = fds.or_else(|| traced.then(|| self.descriptors.report(snapshot, targets)));
-        if let Some(fds) = &mut fds {
-            fds.seconds_to_limit = approached.descriptors.map(|time| time.mid);
-            fds.seconds_to_limit_between = approached.descriptors.map(|time| (time.low, time.high));
-        }
-        (light, fds, approached.limits)
     }
 
     /// Forgets processes that have given back what they held, except the newest.

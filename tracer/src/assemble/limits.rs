@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Member;
+use super::{Assembly, Member};
 use crate::{
     analyze::limit::Forecast,
-    report::{Exit, Limit, TimeToLimit},
+    report::{Exit, Fds, Light, Limit, TimeToLimit},
     snapshot::Snapshot,
     target::{
         Pid,
@@ -18,6 +18,25 @@ use crate::{
 
 /// Limits in a report. A server with hundreds of children has several for each of them, and the first ones matter.
 const MOST_LIMITS: usize = 100;
+
+/// The kernel's figures, the descriptors, and the limits that both approach.
+pub(super) fn figures(
+    assembly: &mut Assembly,
+    snapshot: &Snapshot,
+) -> (Option<Light>, Option<Fds>, Vec<Limit>) {
+    let traced = assembly.session.options.traces_descriptors();
+    let (targets, exits) = (&assembly.session.targets, &assembly.exits);
+    let usage = snapshot.usage.as_ref();
+    let light = usage.map(|usage| assembly.levels.add(snapshot.at_ns, usage, targets, exits));
+    let (light, fds) = light.map_or((None, None), |(light, fds)| (Some(light), fds));
+    let approached = assembly.limits.report(snapshot, targets, exits, traced);
+    let mut fds = fds.or_else(|| traced.then(|| assembly.descriptors.report(snapshot, targets)));
+    if let Some(fds) = &mut fds {
+        fds.seconds_to_limit = approached.descriptors.map(|time| time.mid);
+        fds.seconds_to_limit_between = approached.descriptors.map(|time| (time.low, time.high));
+    }
+    (light, fds, approached.limits)
+}
 
 /// A limited amount: of one process, or of several.
 type Key = (Option<Pid>, LimitedBy);

@@ -115,20 +115,18 @@ impl Names {
         self.change(answers, Naming::Refreshed, &[], forgotten.unwrap_or_default());
     }
 
-    /// Names call sites from the front of the queue, for at most about this time; returns how long that took.
+    /// Names call sites from the front of the queue, for at most about this time.
     pub(super) fn work(
         &mut self,
         answers: &mut Answers,
         mut queue: VecDeque<Wanted>,
         budget: Duration,
-    ) -> Duration {
+    ) {
         let wanted: Vec<u32> = queue.iter().map(|one| one.site).collect();
         if let Some(namer) = &mut self.namer {
             namer.work(&mut queue, budget);
         }
-        let took = self.namer.as_ref().map_or(Duration::ZERO, Namer::took);
         self.change(answers, Naming::Looked, &wanted, Vec::new());
-        took
     }
 
     /// Takes over what the namer has changed: names of the `wanted` call sites, and names that are no longer valid.

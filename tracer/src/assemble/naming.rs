@@ -39,14 +39,12 @@ struct Stack {
 pub(super) struct Naming {
     pub(super) names: Names,
     stacks: HashMap<u32, Stack>,
-    /// Time that names took in the last report.
-    pub(super) took: Duration,
 }
 
 impl Naming {
     /// No names yet, or those of a tape.
     pub(super) fn new(answers: &Answers) -> Self {
-        Self { names: Names::new(answers), stacks: HashMap::new(), took: Duration::ZERO }
+        Self { names: Names::new(answers), stacks: HashMap::new() }
     }
 
     /// Learns the targets' mappings. Before an exec replaces a program, its pending call sites are named: it is the
@@ -118,7 +116,7 @@ impl Naming {
             .filter(|site| !site.former && self.named(site).is_none())
             .filter_map(|site| Some(wanted(site, site.pid?, probes)))
             .collect();
-        self.took = self.names.work(answers, queue, if last { LAST_NAMING } else { NAMING });
+        self.names.work(answers, queue, if last { LAST_NAMING } else { NAMING });
     }
 
     /// Frames and headline: cached, first without names, then with them.

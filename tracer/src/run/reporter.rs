@@ -24,9 +24,11 @@ use crate::{
     target::Pid,
 };
 
-/// Assembling reports takes one in this many parts of a processor's time. With up to a thousand call sites a report takes
-/// a few milliseconds, so that there is one for each snapshot.
+/// Assembling reports takes one in this many parts of a processor's time, beside what is [`FREE`].
 const REPORTS_ARE_ONE_IN: u32 = 25;
+/// A report may take as long without a pause: names that are looked up for the first time do, and up to some ten thousand
+/// call sites without them.
+const FREE: Duration = Duration::from_millis(50);
 
 /// What the reporter takes in, beside snapshots.
 pub(super) struct Inputs<'a> {
@@ -117,8 +119,7 @@ pub(super) fn report(
         }
         let began = Instant::now();
         let report = assembly.report(&snapshot);
-        // Names are looked up once.
-        pause = Pause::after(began, began.elapsed().saturating_sub(assembly.named_for()));
+        pause = Pause::after(began, began.elapsed());
         assembly.answers().flush();
         if let Some(fault) = assembly.fault() {
             return Err(io::Error::other(fault));
@@ -173,7 +174,7 @@ struct Pause {
 impl Pause {
     /// The pause after a report that took so long.
     fn after(began: Instant, took: Duration) -> Self {
-        Self { until: Some(began + took * REPORTS_ARE_ONE_IN) }
+        Self { until: Some(began + took.saturating_sub(FREE) * REPORTS_ARE_ONE_IN) }
     }
 
     /// What is left of it.
@@ -206,12 +207,12 @@ mod tests {
     #[test]
     fn reports_of_many_call_sites_are_one_in_so_many_parts() {
         let began = Instant::now();
-        let pause = Pause::after(began, Duration::from_millis(200));
+        let pause = Pause::after(began, FREE + Duration::from_millis(200));
         let rest = |ms| pause.rest(began + Duration::from_millis(ms));
         assert_eq!(rest(200), Duration::from_millis(4_800));
         assert_eq!(rest(5_000), Duration::ZERO);
         // With few call sites the next snapshot gets a report.
-        let pause = Pause::after(began, Duration::from_millis(5));
+        let pause = Pause::after(began, FREE);
         assert_eq!(pause.rest(began + Duration::from_secs(1)), Duration::ZERO);
         assert_eq!(Pause::default().rest(began), Duration::ZERO);
     }

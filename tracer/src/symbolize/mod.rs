@@ -68,7 +68,6 @@ pub struct Namer {
     sites: HashMap<u32, NamedSite>,
     packages: Packages,
     tails: Tails,
-    took: Duration,
 }
 
 #[derive(Debug)]
@@ -208,18 +207,7 @@ impl Namer {
     /// named. It looks up at least one address each time, so it can exceed the budget by one address (the first one
     /// of a large object) but always makes progress. Unfinished call sites stay in the queue.
     pub fn work(&mut self, queue: &mut VecDeque<Wanted>, budget: Duration) -> usize {
-        let began = Instant::now();
-        let named = self.work_until(queue, began + budget);
-        self.took = began.elapsed();
-        named
-    }
-
-    /// How long the last work took.
-    pub const fn took(&self) -> Duration {
-        self.took
-    }
-
-    fn work_until(&mut self, queue: &mut VecDeque<Wanted>, limit: Instant) -> usize {
+        let limit = Instant::now() + budget;
         let mut named = 0;
         while let Some(Wanted { site, pid, addresses, probed }) = queue.pop_front() {
             if !self.sites.contains_key(&site) {
