@@ -24,11 +24,10 @@ use crate::{
     target::Pid,
 };
 
-/// Assembling reports takes one in this many parts of a processor's time, beside what is [`FREE`].
-const REPORTS_ARE_ONE_IN: u32 = 25;
-/// A report may take as long without a pause: names that are looked up for the first time do, and up to some ten thousand
-/// call sites without them.
-const FREE: Duration = Duration::from_millis(50);
+/// Time between two reports for each call site: a report takes some 4 µs for each. With up to 12,500 of them every snapshot
+/// has a report. (The time that the last report took would not do: with thousands of processes that come and go it depends
+/// on the time since the one before.)
+const PER_SITE: Duration = Duration::from_micros(80);
 
 /// What the reporter takes in, beside snapshots.
 pub(super) struct Inputs<'a> {
@@ -119,7 +118,7 @@ pub(super) fn report(
         }
         let began = Instant::now();
         let report = assembly.report(&snapshot);
-        pause = Pause::after(began, began.elapsed());
+        pause = Pause::after(began, report.sites.len());
         assembly.answers().flush();
         if let Some(fault) = assembly.fault() {
             return Err(io::Error::other(fault));
@@ -172,9 +171,10 @@ struct Pause {
 }
 
 impl Pause {
-    /// The pause after a report that took so long.
-    fn after(began: Instant, took: Duration) -> Self {
-        Self { until: Some(began + took.saturating_sub(FREE) * REPORTS_ARE_ONE_IN) }
+    /// The pause after a report of so many call sites.
+    fn after(began: Instant, sites: usize) -> Self {
+        let pause = PER_SITE * u32::try_from(sites).unwrap_or(u32::MAX);
+        Self { until: Some(began + pause) }
     }
 
     /// What is left of it.
@@ -205,14 +205,14 @@ mod tests {
     use crate::snapshot::{LimitReadings, ProcessEvent};
 
     #[test]
-    fn reports_of_many_call_sites_are_one_in_so_many_parts() {
+    fn reports_of_very_many_call_sites_are_further_apart() {
         let began = Instant::now();
-        let pause = Pause::after(began, FREE + Duration::from_millis(200));
+        let pause = Pause::after(began, 50_000);
         let rest = |ms| pause.rest(began + Duration::from_millis(ms));
-        assert_eq!(rest(200), Duration::from_millis(4_800));
-        assert_eq!(rest(5_000), Duration::ZERO);
+        assert_eq!(rest(200), Duration::from_millis(3_800));
+        assert_eq!(rest(4_000), Duration::ZERO);
         // With few call sites the next snapshot gets a report.
-        let pause = Pause::after(began, FREE);
+        let pause = Pause::after(began, 10_000);
         assert_eq!(pause.rest(began + Duration::from_secs(1)), Duration::ZERO);
         assert_eq!(Pause::default().rest(began), Duration::ZERO);
     }
