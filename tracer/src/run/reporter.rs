@@ -24,10 +24,10 @@ use crate::{
     target::Pid,
 };
 
-/// Time between two reports for each call site: a report takes some 4 µs for each. With up to 12,500 of them every snapshot
+/// Time between two reports for each call site: a report takes some 7 µs for each. With up to 5,000 of them every snapshot
 /// has a report. (The time that the last report took would not do: with thousands of processes that come and go it depends
 /// on the time since the one before.)
-const PER_SITE: Duration = Duration::from_micros(80);
+const PER_SITE: Duration = Duration::from_micros(200);
 
 /// What the reporter takes in, beside snapshots.
 pub(super) struct Inputs<'a> {
@@ -209,10 +209,10 @@ mod tests {
         let began = Instant::now();
         let pause = Pause::after(began, 50_000);
         let rest = |ms| pause.rest(began + Duration::from_millis(ms));
-        assert_eq!(rest(200), Duration::from_millis(3_800));
-        assert_eq!(rest(4_000), Duration::ZERO);
+        assert_eq!(rest(200), Duration::from_millis(9_800));
+        assert_eq!(rest(10_000), Duration::ZERO);
         // With few call sites the next snapshot gets a report.
-        let pause = Pause::after(began, 10_000);
+        let pause = Pause::after(began, 5_000);
         assert_eq!(pause.rest(began + Duration::from_secs(1)), Duration::ZERO);
         assert_eq!(Pause::default().rest(began), Duration::ZERO);
     }
