@@ -27,6 +27,9 @@ pub(super) struct ArenaLayout {
     pub(super) bins: u64,
     /// Number of fastbins: lists of free small chunks that still count as allocated.
     pub(super) fastbins: usize,
+    /// Whether the C library's count of blocks in mappings of their own is exact; if not, it is off by 16 bytes for each of them
+    /// that was moved.
+    pub(super) counts_moved: bool,
 }
 
 impl ArenaLayout {
@@ -57,8 +60,10 @@ impl ArenaLayout {
 }
 
 /// All layouts of an arena: up to 2.42, and since 2.43, which has no fastbins.
-pub(super) const ARENAS: [ArenaLayout; 2] =
-    [ArenaLayout { bins: 0x70, fastbins: 10 }, ArenaLayout { bins: 0x18, fastbins: 0 }];
+pub(super) const ARENAS: [ArenaLayout; 2] = [
+    ArenaLayout { bins: 0x70, fastbins: 10, counts_moved: true },
+    ArenaLayout { bins: 0x18, fastbins: 0, counts_moved: false },
+];
 
 /// Offset of the fastbins in an arena that has some.
 pub(super) const FASTBINS: u64 = 0x10;

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use self::{
     arenas::Ring,
     caches::Links,
-    layout::{ArenaLayout, HEADER_BYTES, TCACHES, TcacheLayout, heap},
+    layout::{HEADER_BYTES, TCACHES, TcacheLayout, heap},
     walk::{End, Fault, Walked, walk},
 };
 use super::{
@@ -26,8 +26,7 @@ use super::{
 };
 use crate::{format, target::mappings::Mappings};
 
-/// The C library's count of blocks in mappings of their own may be off by one in so many bytes: that of 2.43 is by 16 bytes
-/// for each of them that was moved. A block that was not found is larger.
+/// A count that leaves out moves may be off by one in so many bytes. A block that was not found is larger.
 const MISCOUNT: u64 = 512;
 
 /// Mappings of one arena that are followed at most: 64 MiB each.
@@ -39,26 +38,19 @@ pub(super) fn read(memory: &impl Memory, mappings: &Mappings) -> Option<Heap> {
     if rings.is_empty() {
         return None;
     }
-    let mut reading = Reading {
-        memory,
-        mappings,
-        heap: Heap::default(),
-        caches: Vec::new(),
-        layouts: Vec::new(),
-    };
+    let mut reading = Reading { memory, mappings, heap: Heap::default(), caches: Vec::new() };
     if rings.len() > 1 {
         let count = rings.len();
         reading
             .doubt(format!("{count} C libraries are loaded, each with a heap: these are the sums"));
     }
-    let mapped_bytes = rings.iter().map(|ring| ring.mapped_bytes).sum();
     for ring in &rings {
         reading.ring(ring);
     }
     reading.heap.spans.sort_by_key(Span::first);
     let links = reading.thread_caches();
-    reading.fastbins(links);
-    reading.mapped(mapped_bytes);
+    reading.fastbins(&rings, links);
+    reading.mapped(&rings);
     Some(reading.finish())
 }
 
@@ -76,8 +68,6 @@ struct Reading<'a, M> {
     heap: Heap,
     /// Chunks that may be a thread's cache.
     caches: Vec<u64>,
-    /// Each arena's address and layout.
-    layouts: Vec<(u64, &'static ArenaLayout)>,
 }
 
 impl<M: Memory> Reading<'_, M> {
@@ -101,7 +91,6 @@ impl<M: Memory> Reading<'_, M> {
     fn arena(&mut self, found: &arenas::Arena) {
         let (top_bytes, own_bytes) =
             if found.is_main { self.main_arena(found) } else { self.other_arena(found) };
-        self.layouts.push((found.address, found.layout));
         self.heap.arenas.push(blocks::Arena {
             address: found.address,
             top_bytes,
@@ -265,12 +254,11 @@ impl<M: Memory> Reading<'_, M> {
     }
 
     /// Takes out the chunks in the arenas' fastbins.
-    fn fastbins(&mut self, links: Option<Links>) {
-        let arenas = std::mem::take(&mut self.layouts);
+    fn fastbins(&mut self, rings: &[Ring], links: Option<Links>) {
         let read = |links| {
             let size = |chunk| size_of(&self.heap.spans, chunk);
-            let all = arenas.iter().map(|(arena, layout)| {
-                caches::fastbins(self.memory, *arena, layout.fastbins, links, &size)
+            let all = rings.iter().flat_map(|ring| &ring.arenas).map(|arena| {
+                caches::fastbins(self.memory, arena.address, arena.layout.fastbins, links, &size)
             });
             all.fold((Vec::new(), 0), |(mut chunks, unsteady), (more, some)| {
                 chunks.extend(more);
@@ -310,8 +298,8 @@ impl<M: Memory> Reading<'_, M> {
             .unwrap_or(0)
     }
 
-    /// Finds blocks in mappings of their own; `expected` is how many bytes the C library counts of them.
-    fn mapped(&mut self, expected: Option<u64>) {
+    /// Finds blocks in mappings of their own, and compares them with the C libraries' counts.
+    fn mapped(&mut self, rings: &[Ring]) {
         for mapping in self.mappings.iter().filter(|one| purpose(one) == Purpose::Dynamic) {
             let mut at = mapping.start;
             // Arenas are anonymous memory, too, and may be merged with their neighbors.
@@ -335,12 +323,14 @@ impl<M: Memory> Reading<'_, M> {
         }
         self.heap.mapped.sort_unstable();
         let found: u64 = self.heap.mapped.iter().map(|block| block.gross).sum();
-        match expected {
+        let is_exact = rings.iter().flat_map(|ring| &ring.arenas).all(|one| one.layout.counts_moved);
+        let miscount = if is_exact { 0 } else { found / MISCOUNT };
+        match rings.iter().map(|ring| ring.mapped_bytes).sum::<Option<u64>>() {
             None if found > 0 => self.doubt(format!(
                 "blocks in mappings of their own ({}) could not be compared with the C library's count of them",
                 format::bytes(found)
             )),
-            Some(expected) if expected.abs_diff(found) > found / MISCOUNT => self.doubt(format!(
+            Some(expected) if expected.abs_diff(found) > miscount => self.doubt(format!(
                 "blocks in mappings of their own are {} by their headers, and {} by the C library's count",
                 format::bytes(found),
                 format::bytes(expected)

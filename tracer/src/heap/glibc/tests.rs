@@ -1,7 +1,7 @@
 //! The reader on heaps that are made up, byte by byte: every rule that a real heap exercises only by chance.
 
 use super::{
-    layout::{ARENAS, CHUNK_ALIGNMENT, IS_MAPPED},
+    layout::{ARENAS, ArenaLayout, CHUNK_ALIGNMENT, IS_MAPPED},
     *,
 };
 use crate::heap::{blocks::State, memory::tests::Fake};
@@ -228,14 +228,14 @@ fn other_arenas(layout: &'static ArenaLayout) {
 #[test]
 fn mapped_blocks_are_found_among_their_neighbors_and_compared_with_the_count() {
     // Up to 2.42, and since.
-    mapped_blocks(0, 16);
-    mapped_blocks(16, 24);
+    mapped_blocks(&ARENAS[0], 0, 16);
+    mapped_blocks(&ARENAS[1], 16, 24);
 }
 
 /// With so many bytes behind each chunk that its size leaves out, and this overhead.
-fn mapped_blocks(tail: u64, overhead: u64) {
+fn mapped_blocks(layout: &'static ArenaLayout, tail: u64, overhead: u64) {
     const START: u64 = 0x7e00_1000_0000;
-    let mut made = Made::new();
+    let mut made = Made::of(layout);
     made.chunk(0x40, true);
     made.memory.map(START, 0x10_0000);
     made.anonymous(START, 0x10_0000);
