@@ -82,11 +82,11 @@ pub(super) fn report(
     inputs: Option<&Inputs<'_>>,
     mut publish: impl FnMut(Report, u64),
 ) -> io::Result<Option<(Report, u64)>> {
-    let mut pause = Pause::default();
+    let mut due = Instant::now();
     loop {
         let mut turn = Gathered::default();
         if inputs.is_some() {
-            turn.wait(assembly, snapshots, &pause);
+            turn.wait(assembly, snapshots, due);
             if turn.newest.is_none() {
                 return Ok(None);
             }
@@ -118,7 +118,7 @@ pub(super) fn report(
         }
         let began = Instant::now();
         let report = assembly.report(&snapshot);
-        pause = Pause::after(began, report.sites.len());
+        due = began + pause(report.sites.len());
         assembly.answers().flush();
         if let Some(fault) = assembly.fault() {
             return Err(io::Error::other(fault));
@@ -139,14 +139,15 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// Waits for a snapshot, and for those that come until the pause is over. None if there are no more.
-    fn wait(&mut self, assembly: &mut Assembly, snapshots: &Receiver<Snapshot>, pause: &Pause) {
+    /// Waits for a snapshot, and for those that come until a report is due. None if there are no more.
+    fn wait(&mut self, assembly: &mut Assembly, snapshots: &Receiver<Snapshot>, due: Instant) {
         let mut next = snapshots.recv().ok();
         while let Some(snapshot) = next {
             // Whoever waits for these is not to wait longer.
             let urgent = snapshot.last || snapshot.resident.is_empty();
             self.add(assembly, snapshot);
-            let rest = if urgent { Duration::ZERO } else { pause.rest(Instant::now()) };
+            let rest =
+                if urgent { Duration::ZERO } else { due.saturating_duration_since(Instant::now()) };
             next = snapshots.recv_timeout(rest).ok();
         }
     }
@@ -164,23 +165,9 @@ impl Gathered {
     }
 }
 
-/// The time until the next report.
-#[derive(Default)]
-struct Pause {
-    until: Option<Instant>,
-}
-
-impl Pause {
-    /// The pause after a report of so many call sites.
-    fn after(began: Instant, sites: usize) -> Self {
-        let pause = PER_SITE * u32::try_from(sites).unwrap_or(u32::MAX);
-        Self { until: Some(began + pause) }
-    }
-
-    /// What is left of it.
-    fn rest(&self, now: Instant) -> Duration {
-        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
-    }
+/// The time from a report of so many call sites to the next one.
+fn pause(sites: usize) -> Duration {
+    PER_SITE * u32::try_from(sites).unwrap_or(u32::MAX)
 }
 
 /// The newer one, with what the skipped one says once: mappings, process events, ends of processes, and the last reading of
@@ -206,15 +193,10 @@ mod tests {
 
     #[test]
     fn reports_of_very_many_call_sites_are_further_apart() {
-        let began = Instant::now();
-        let pause = Pause::after(began, 50_000);
-        let rest = |ms| pause.rest(began + Duration::from_millis(ms));
-        assert_eq!(rest(200), Duration::from_millis(9_800));
-        assert_eq!(rest(10_000), Duration::ZERO);
+        assert_eq!(pause(50_000), Duration::from_secs(10));
         // With few call sites the next snapshot gets a report.
-        let pause = Pause::after(began, 5_000);
-        assert_eq!(pause.rest(began + Duration::from_secs(1)), Duration::ZERO);
-        assert_eq!(Pause::default().rest(began), Duration::ZERO);
+        assert!(pause(5_000) <= Duration::from_secs(1));
+        assert_eq!(pause(0), Duration::ZERO);
     }
 
     #[test]

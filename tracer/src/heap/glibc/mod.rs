@@ -323,7 +323,8 @@ impl<M: Memory> Reading<'_, M> {
         }
         self.heap.mapped.sort_unstable();
         let found: u64 = self.heap.mapped.iter().map(|block| block.gross).sum();
-        let is_exact = rings.iter().flat_map(|ring| &ring.arenas).all(|one| one.layout.counts_moved);
+        let is_exact =
+            rings.iter().flat_map(|ring| &ring.arenas).all(|one| one.layout.counts_moved);
         let miscount = if is_exact { 0 } else { found / MISCOUNT };
         match rings.iter().map(|ring| ring.mapped_bytes).sum::<Option<u64>>() {
             None if found > 0 => self.doubt(format!(
