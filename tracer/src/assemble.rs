@@ -45,7 +45,7 @@ use crate::{
     },
     snapshot::{SiteFigures, Snapshot},
     suppressions::Suppressions,
-    symbolize::{runtimes::arena, wrappers},
+    symbolize::wrappers,
     tape::{Answers, Fault, Question},
     target::Pid,
     verdict::Judge,
@@ -349,7 +349,7 @@ impl Assembly {
         errors: Option<&Estimated>,
     ) -> Site {
         let probe = probe_of(&self.session.probes, site.probe);
-        let (frames, asked) = self.naming.frames(&mut self.answers, site, probe);
+        let shown = self.naming.shown(&mut self.answers, site, probe);
         let kind = self.kind(site);
         let unknown = if self.session.options.light { "page fault" } else { "?" };
         let opener = fds::opener(site);
@@ -363,10 +363,7 @@ impl Assembly {
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
         let truncated = end != StackEnd::Bottom;
-        let arena = match &kind {
-            Resource::Plain(plain) => arena(*plain, &frames),
-            Resource::Object(_) => None,
-        };
+        let arena = shown.arena.filter(|_| matches!(kind, Resource::Plain(_)));
         let (threads, resident_bytes) = threads::of(&kind, snapshot, site.number);
         Site {
             id: site.number,
@@ -399,8 +396,8 @@ impl Assembly {
             verdict: self.verdict(site.number),
             truncated,
             truncated_why: truncated.then(|| end.sentence().to_owned()),
-            headline: asked,
-            frames,
+            headline: shown.asked,
+            frames: shown.frames,
             callers: Vec::new(),
             trend_bytes: self.judge.recent_bytes(site.number),
         }

@@ -12,9 +12,9 @@ use super::{fds, names::Names};
 use crate::{
     format::file_name,
     probes::Probe,
-    report::{FdOrigin, Frame},
+    report::{Arena, FdOrigin, Frame},
     snapshot::{SiteFigures, Snapshot},
-    symbolize::{Wanted, call_site::headline},
+    symbolize::{Wanted, call_site::headline, runtimes::arena},
     tape::Answers,
     target::{Pid, mappings::FileId},
 };
@@ -25,14 +25,21 @@ const NAMING: Duration = Duration::from_millis(50);
 /// Time for names in the last report.
 const LAST_NAMING: Duration = Duration::from_secs(30);
 
-/// A stack as shown.
+/// What is shown of a stack.
+#[derive(Clone, Default)]
+pub(super) struct Shown {
+    pub(super) frames: Arc<[Frame]>,
+    /// Index of the headline frame.
+    pub(super) asked: usize,
+    /// The arena that is acquired there, unless it is an object of a library.
+    pub(super) arena: Option<Arena>,
+}
+
+/// A stack.
 struct Stack {
     /// With its names.
     named: Arc<[Frame]>,
-    /// The frames of these that are shown.
-    shown: Arc<[Frame]>,
-    /// Index of the headline frame.
-    asked: usize,
+    shown: Shown,
 }
 
 /// The names of frames, and every stack as shown.
@@ -119,29 +126,30 @@ impl Naming {
         self.names.work(answers, queue, if last { LAST_NAMING } else { NAMING });
     }
 
-    /// Frames and headline: cached, first without names, then with them.
-    pub(super) fn frames(
+    /// A call site's stack: cached, first without names, then with them.
+    pub(super) fn shown(
         &mut self,
         answers: &mut Answers,
         site: &SiteFigures,
         probe: Option<&Probe>,
-    ) -> (Arc<[Frame]>, usize) {
-        let Some(pid) = site.pid else { return (Arc::from([]), 0) };
+    ) -> Shown {
+        let Some(pid) = site.pid else { return Shown::default() };
         let named = self.named(site);
         if let Some(stack) = self.stacks.get(&site.number)
             && named.as_ref().is_none_or(|frames| Arc::ptr_eq(&stack.named, frames))
         {
-            return (Arc::clone(&stack.shown), stack.asked);
+            return stack.shown.clone();
         }
         let named =
             named.unwrap_or_else(|| self.names.unnamed(answers, site.number, pid, &site.frames));
-        let shown = match fds::opener(site).and_then(FdOrigin::name) {
+        let frames = match fds::opener(site).and_then(FdOrigin::name) {
             None => without_own_forwarders(&named, probe),
             Some(call) => fds::without_syscall_wrappers(&named, call),
         };
-        let asked = headline(&shown);
-        self.stacks.insert(site.number, Stack { named, shown: Arc::clone(&shown), asked });
-        (shown, asked)
+        let arena = probe.and_then(|probe| arena(probe.function.kind, &frames));
+        let shown = Shown { asked: headline(&frames), frames, arena };
+        self.stacks.insert(site.number, Stack { named, shown: shown.clone() });
+        shown
     }
 }
 
