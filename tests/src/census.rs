@@ -1,8 +1,12 @@
 //! A census of a running program: `leaktrace census`, its JSON and its list of blocks.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    process::Command,
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{scratch, trace::leaktrace, workspace};
@@ -63,6 +67,30 @@ impl Census {
     fn list(&self, key: &str) -> impl Iterator<Item = &Value> {
         let list = self.json.pointer(&format!("/census/{key}")).and_then(Value::as_array);
         list.into_iter().flatten()
+    }
+
+    /// Finds each block that `heap_state` says it holds, with its size; returns their addresses.
+    pub fn contains_all(&self, truth: &Value) -> Result<BTreeSet<u64>> {
+        let held = truth.get("blocks").and_then(Value::as_object).context("the blocks")?;
+        let held: BTreeMap<u64, u64> =
+            held.iter().filter_map(|(text, size)| Some((address(text)?, size.as_u64()?))).collect();
+        ensure!(held.len() > 20_000, "{}", held.len());
+        for (address, size) in &held {
+            let found = self.blocks.get(address).map(|(size, _)| size);
+            ensure!(found == Some(size), "{address:#x}: {found:?}, not {size}");
+        }
+        Ok(held.into_keys().collect())
+    }
+
+    /// The C library counts the same in its arenas; what its threads cache counts as used there.
+    pub fn sums_equal(&self, truth: &Value) -> Result<()> {
+        let used = ["used_bytes", "thread_cached_bytes", "own_bytes"].map(|key| self.arenas(key));
+        let free = ["free_bytes", "top_bytes"].map(|key| self.arenas(key));
+        for (key, bytes) in [("uordblks", used.iter().sum()), ("fordblks", free.iter().sum())] {
+            let counted: Option<u64> = truth.get(key).and_then(Value::as_u64);
+            ensure!(counted == Some(bytes), "{key}: {bytes}, not {counted:?}");
+        }
+        Ok(())
     }
 
     /// What it does not understand.

@@ -2,18 +2,13 @@
 //! outstanding block of a trace is verified. `cargo xtask test-libcs` downloads the libraries.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tests::{
-    Trace, Victim,
-    census::{self, Census},
-    compile, target_dir,
-};
+use tests::{Trace, Victim, census::Census, compile, target_dir};
 
 /// An unpacked release.
 struct Release {
@@ -69,27 +64,12 @@ fn holds(release: &Release, program: &Path) -> Result<()> {
     victim.go()?;
     let truth = victim.answer()?;
     let census = Census::take(victim.pid(), &[])?;
-    let held: BTreeMap<u64, u64> = truth
-        .get("blocks")
-        .and_then(Value::as_object)
-        .context("the blocks")?
-        .iter()
-        .filter_map(|(address, size)| Some((census::address(address)?, size.as_u64()?)))
-        .collect();
-    assert!(held.len() > 20_000, "{}", held.len());
-    for (address, size) in &held {
-        let found = census.blocks.get(address).map(|(size, _)| size);
-        assert_eq!(found, Some(size), "{address:#x}");
-    }
+    let held = census.contains_all(&truth)?;
     // Per thread: its cache, and the table of its thread-local storage; and what the dynamic linker holds.
     let others = census.blocks.len() - held.len();
     assert!(others <= 3 * 9, "{others} other blocks");
     assert_eq!(census.doubts(), &Value::Array(Vec::new()));
-    let used = ["used_bytes", "thread_cached_bytes", "own_bytes"].map(|key| census.arenas(key));
-    let counted = |key: &str| truth.get(key).and_then(Value::as_u64);
-    assert_eq!(Some(used.iter().sum::<u64>()), counted("uordblks"));
-    let free = census.arenas("free_bytes") + census.arenas("top_bytes");
-    assert_eq!(Some(free), counted("fordblks"));
+    census.sums_equal(&truth)?;
 
     let report = trace.stop()?;
     let number = |path: &str| report.at(path).map(Value::as_u64);
