@@ -8,11 +8,11 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    nextest,
-    process::{build_leaktrace, note, output, print, run as run_command, target_dir},
+    each, nextest,
+    process::{build_leaktrace, note, output, run as run_command, target_dir},
     suites::{Lists, Suite},
 };
 
@@ -42,32 +42,17 @@ const RELEASES: [Release; 3] = [
 
 /// Tests one release, or all, and prints a line for each.
 pub(crate) fn run(wanted: &str) -> Result<()> {
-    let chosen: Vec<&Release> =
-        RELEASES.iter().filter(|one| wanted == "all" || wanted == one.name).collect();
-    if chosen.is_empty() {
-        let names = RELEASES.map(|one| one.name).join(", ");
-        bail!("no release `{wanted}`\nhelp: one of {names}, all");
-    }
+    let chosen = each::choose("release", &RELEASES, |one| one.name, wanted)?;
     nextest::install()?;
     build_leaktrace()?;
-    let outcomes: Vec<(&str, Result<String>)> =
-        chosen.into_iter().map(|release| (release.name, test(release))).collect();
-    for (name, outcome) in &outcomes {
-        match outcome {
-            Ok(version) => print(&format!("{name}, glibc {version}: everything holds")),
-            Err(error) => print(&format!("{name}: FAILED: {error:#}")),
-        }
-    }
-    let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).count();
-    ensure!(failed == 0, "{failed} of {} releases failed", outcomes.len());
-    Ok(())
+    each::test("release", &chosen, |one| one.name.to_owned(), test)
 }
 
 fn test(release: &Release) -> Result<String> {
     let version = fetch(release)?;
     let filter = format!("binary(reads_other_libcs) & test(/_{}$/)", release.name);
     ensure!(nextest::run(&filter, &["--run-ignored", "all"])?.passed, "tests failed");
-    Ok(version)
+    Ok(format!("{}, glibc {version}", release.name))
 }
 
 /// Downloads and unpacks the newest packages of a release; returns the C library's version.

@@ -15,6 +15,7 @@ mod churn;
 mod ci;
 mod compile;
 mod demo;
+mod each;
 mod exam;
 mod kernels;
 mod lanes;

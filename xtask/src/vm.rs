@@ -3,9 +3,10 @@
 use anyhow::{Result, bail, ensure};
 
 use crate::{
+    each,
     kernels::{self, NO_VM, SERIES, Series, disabled},
     nextest, packages,
-    process::{build_leaktrace, note, print},
+    process::{build_leaktrace, note},
 };
 
 /// Boots one kernel of [`SERIES`], or all, and prints one line for each.
@@ -13,28 +14,12 @@ pub(crate) fn run(wanted: &str) -> Result<()> {
     if disabled() {
         bail!("{NO_VM}=1 is set\nhelp: unset it");
     }
-    let chosen: Vec<&Series> =
-        SERIES.iter().filter(|series| wanted == "all" || wanted == series.name).collect();
-    if chosen.is_empty() {
-        let names = SERIES.map(|series| series.name).join(", ");
-        bail!("no kernel `{wanted}`\nhelp: one of {names}, all");
-    }
+    let chosen = each::choose("kernel", &SERIES, |series| series.name, wanted)?;
     nextest::install()?;
     packages::for_vm()?;
     build_leaktrace()?;
-    let outcomes: Vec<(&str, Result<()>)> =
-        chosen.into_iter().map(|series| (series.name, test_one(series))).collect();
-    for (name, outcome) in &outcomes {
-        match outcome {
-            Ok(()) => print(&format!("kernel {name}: everything holds")),
-            Err(error) => print(&format!("kernel {name}: FAILED: {error:#}")),
-        }
-    }
-    let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).count();
-    if failed > 0 {
-        bail!("{failed} of {} kernels failed", outcomes.len());
-    }
-    Ok(())
+    let label = |series: &Series| format!("kernel {}", series.name);
+    each::test("kernel", &chosen, label, |series| test_one(series).map(|()| label(series)))
 }
 
 fn test_one(series: &Series) -> Result<()> {
