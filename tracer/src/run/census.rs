@@ -35,6 +35,7 @@ pub fn census(settings: &CensusSettings) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let Some(interval) = settings.every else {
         let report = take(settings, &identity)?;
+        warn_if_ended(&identity);
         output.deliver(&written(&report, settings, false)?)?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -45,11 +46,14 @@ pub fn census(settings: &CensusSettings) -> anyhow::Result<ExitCode> {
     loop {
         let now = Instant::now();
         let mut report = match take(settings, &identity) {
-            Ok(report) => report,
-            // It has ended meanwhile: what there is, is the report.
+            // It has ended meanwhile: what there is, is the report. A difference from half a census would be wrong.
+            Ok(_) if previous.is_some() && !is_there(&identity) => break,
             Err(_) if previous.is_some() => break,
-            Err(error) => return Err(error),
+            taken => taken?,
         };
+        if previous.is_none() {
+            warn_if_ended(&identity);
+        }
         if let Some((before, then)) = &previous {
             let over_s = now.duration_since(*then).as_secs_f64();
             report.difference = Some(report.census.since(&before.census, over_s));
@@ -75,15 +79,29 @@ pub fn census(settings: &CensusSettings) -> anyhow::Result<ExitCode> {
 fn wait(until: Instant, process: &Identity, is_up: &impl Fn(Instant) -> bool) -> bool {
     loop {
         let now = Instant::now();
-        let is_same =
-            target::identify(process.pid).is_ok_and(|found| found.start_time == process.start_time);
-        if !is_same || is_up(now) {
+        if !is_there(process) || is_up(now) {
             return false;
         }
         if now >= until {
             return true;
         }
         std::thread::sleep(LOOK.min(until - now));
+    }
+}
+
+/// Whether the process still exists, and is not another one with its id.
+fn is_there(process: &Identity) -> bool {
+    target::identify(process.pid).is_ok_and(|found| found.start_time == process.start_time)
+}
+
+/// Says so if the process has ended while its heap was read.
+fn warn_if_ended(process: &Identity) {
+    if !is_there(process) {
+        let pid = process.pid;
+        error::warn(
+            &format!("process {pid} ended while its heap was read: the census is not complete"),
+            "take the census of a process that goes on",
+        );
     }
 }
 
@@ -131,13 +149,6 @@ fn take(settings: &CensusSettings, process: &Identity) -> anyhow::Result<CensusR
     }
     let cost = memory.cost();
     log::info!("read {} bytes of {pid} in {:?}", cost.bytes, begun.elapsed());
-    if let Err(error) = target::identify(pid) {
-        error::warn(
-            &format!("process {pid} ended while its heap was read: the census is not complete"),
-            "take the census of a process that goes on",
-        );
-        log::info!("{error}");
-    }
     Ok(CensusReport {
         schema: CENSUS_SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
