@@ -8,6 +8,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -42,6 +43,14 @@ pub fn debian(names: &[&str]) -> Result<Unpacked> {
         ensure!(root.is_dir(), "could not rename `{}`: {error}", unfinished.display());
     }
     Ok(Unpacked { root })
+}
+
+/// Fetches the packages of each list ahead of time: a server's network namespace leads nowhere.
+pub fn fetch_all(lists: &[&[&str]]) -> Result<()> {
+    // apt has one lock.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    lists.iter().try_for_each(|names| debian(names).map(drop))
 }
 
 impl Unpacked {

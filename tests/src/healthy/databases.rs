@@ -66,7 +66,7 @@ pub(super) const REDIS: HealthyServer = HealthyServer {
 };
 
 /// postgres with `pgbench`; a process per connection, and new connections every ten seconds.
-pub(super) const POSTGRES: HealthyServer = HealthyServer {
+pub(crate) const POSTGRES: HealthyServer = HealthyServer {
     name: "postgres",
     packages: &[&["postgresql-15"]],
     version: || version_of(postgres(&[], "postgres")?.arg("--version")),

@@ -11,18 +11,11 @@ pub mod text;
 mod traffic;
 pub(crate) mod web;
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    process::Command,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{packages, real::Started, wait_until};
+use crate::{real::Started, wait_until};
 use traffic::Traffic;
 
 /// Time limit for a server to end after the request to stop.
@@ -36,7 +29,7 @@ pub struct HealthyServer {
     /// Its name on the command line and in the table.
     pub name: &'static str,
     /// Sets of Debian packages that it and its load need, each unpacked into a folder of its own.
-    packages: &'static [&'static [&'static str]],
+    pub(crate) packages: &'static [&'static [&'static str]],
     /// Its version, as the program states it.
     version: fn() -> Result<String>,
     /// Starts it in the given folder.
@@ -82,15 +75,6 @@ pub fn server(name: &str) -> Result<HealthyServer> {
         let names: Vec<&str> = ALL.iter().map(|server| server.name).collect();
         format!("no server `{name}`; help: one of {}", names.join(", "))
     })
-}
-
-impl HealthyServer {
-    /// Fetches its packages, one at a time: apt has one lock, and a server's network namespace leads nowhere.
-    fn fetch(&self) -> Result<()> {
-        static ONE: Mutex<()> = Mutex::new(());
-        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        self.packages.iter().try_for_each(|names| packages::debian(names).map(drop))
-    }
 }
 
 /// A server that runs; it ends with all its processes when dropped.

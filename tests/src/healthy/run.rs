@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::{HealthyServer, Instance, judge::Judged, traffic::Traffic};
 use crate::{
     child::Running,
-    network, target_dir,
+    network, packages, target_dir,
     trace::{TRACING, leaktrace},
     wait_until,
 };
@@ -70,7 +70,7 @@ pub fn run(server: &HealthyServer, options: Options) -> Result<Outcome> {
         fs::remove_dir_all(&own)?;
     }
     fs::create_dir_all(&own)?;
-    server.fetch()?;
+    packages::fetch_all(server.packages)?;
     let version = (server.version)()?;
     let mut instance = Instance::start(server, &own).context("it did not start")?;
     let pid = instance.started.target.pid();

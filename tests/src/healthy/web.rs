@@ -21,7 +21,7 @@ const PORT: u16 = 8080;
 const BACKEND: u16 = 8081;
 
 /// nginx with two workers, TLS and a file.
-pub(super) const NGINX: HealthyServer = HealthyServer {
+pub(crate) const NGINX: HealthyServer = HealthyServer {
     name: "nginx",
     packages: &[&["nginx"], &["wrk"]],
     version: || version_of(nginx()?.arg("-v")),
@@ -40,7 +40,7 @@ pub(super) const NGINX: HealthyServer = HealthyServer {
 };
 
 /// Apache with the MPM `event`: two processes of 25 threads.
-pub(super) const APACHE: HealthyServer = HealthyServer {
+pub(crate) const APACHE: HealthyServer = HealthyServer {
     name: "apache",
     packages: &[&["apache2-bin"], &["wrk"]],
     version: || version_of(apache()?.0.arg("-v")),
@@ -74,7 +74,7 @@ pub(super) const NODE: HealthyServer = HealthyServer {
 };
 
 /// gunicorn with two workers of two threads.
-pub(super) const GUNICORN: HealthyServer = HealthyServer {
+pub(crate) const GUNICORN: HealthyServer = HealthyServer {
     name: "gunicorn",
     packages: &[&["gunicorn", "python3-gunicorn"], &["wrk"]],
     version: || version_of(gunicorn()?.arg("--version")),

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    Report, Trace, child::Running, healthy::Instance, network, real::Started, target_dir,
+    Report, Trace, child::Running, healthy::Instance, network, packages, real::Started, target_dir,
     wait_until,
 };
 
@@ -34,6 +34,8 @@ const EQUAL_READINGS: usize = 30;
 pub struct Tree {
     /// Its name in messages.
     pub name: &'static str,
+    /// Debian packages that it and its load need.
+    packages: &'static [&'static [&'static str]],
     /// Starts it in the given folder.
     start: fn(&Path) -> Result<Started>,
     /// Loads it for this many seconds, from within its network namespace, and returns clients that stay connected.
@@ -72,6 +74,7 @@ impl Tree {
         let folder = target_dir().join(format!("e2e/{}-{}", std::process::id(), self.name));
         fs::create_dir_all(&folder)?;
         let folder = fs::canonicalize(&folder)?;
+        packages::fetch_all(self.packages)?;
         let outcome = self.traced_in(&folder, seconds, options);
         drop(fs::remove_dir_all(&folder));
         outcome

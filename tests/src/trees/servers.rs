@@ -25,12 +25,15 @@ const PORT: u16 = 8080;
 const NOBODY: u32 = 65534;
 /// Time limit for a login.
 const LOGIN_LIMIT: Duration = Duration::from_secs(60);
+/// The packages of sshd and of its client.
+const OPENSSH: &[&str] = &["openssh-server", "openssh-client"];
 /// Logins that stay.
 const LOGINS: usize = 50;
 
 /// postgres under `pgbench -C`: a connection, and a process, per transaction.
 pub const POSTGRES: Tree = Tree {
     name: "postgres",
+    packages: databases::POSTGRES.packages,
     start: |folder| {
         let started = databases::start_postgres(folder)?;
         crate::network::inside(started.pid(), databases::fill)?;
@@ -51,6 +54,7 @@ pub const POSTGRES: Tree = Tree {
 /// Apache with the MPM `prefork`: a process per connection.
 pub const APACHE_PREFORK: Tree = Tree {
     name: "apache-prefork",
+    packages: web::APACHE.packages,
     start: |folder| {
         let lines = "StartServers 4\nServerLimit 16\nMaxRequestWorkers 16\nMinSpareServers 4\n\
                      MaxSpareServers 8\nMaxConnectionsPerChild 200\n";
@@ -64,6 +68,7 @@ pub const APACHE_PREFORK: Tree = Tree {
 /// Apache with the MPM `event`: two processes of 25 threads.
 pub const APACHE_EVENT: Tree = Tree {
     name: "apache-event",
+    packages: web::APACHE.packages,
     start: web::start_apache,
     load: closing,
     stop_by: "TERM",
@@ -73,6 +78,7 @@ pub const APACHE_EVENT: Tree = Tree {
 /// gunicorn with two workers of two threads.
 pub const GUNICORN: Tree = Tree {
     name: "gunicorn",
+    packages: web::GUNICORN.packages,
     start: web::start_gunicorn,
     load: closing,
     stop_by: "TERM",
@@ -82,6 +88,7 @@ pub const GUNICORN: Tree = Tree {
 /// nginx with four workers.
 pub const NGINX: Tree = Tree {
     name: "nginx",
+    packages: web::NGINX.packages,
     start: |folder| {
         let lines = format!("listen 127.0.0.1:{PORT};");
         Started::listening(folder, &mut web::nginx_with(folder, 4, &lines)?, PORT)
@@ -92,12 +99,19 @@ pub const NGINX: Tree = Tree {
 };
 
 /// PHP's process manager, with nginx before it. Its workers end after 200 requests.
-pub const PHP_FPM: Tree =
-    Tree { name: "php-fpm", start: start_php, load: closing, stop_by: "TERM", processes: 3 };
+pub const PHP_FPM: Tree = Tree {
+    name: "php-fpm",
+    packages: &[&["php8.2-fpm"], &["nginx"], &["wrk"]],
+    start: start_php,
+    load: closing,
+    stop_by: "TERM",
+    processes: 3,
+};
 
 /// sshd with fifty logins that stay: a process of its own and a shell for each.
 pub const SSHD: Tree = Tree {
     name: "sshd",
+    packages: &[OPENSSH],
     start: start_sshd,
     load: logins,
     stop_by: "TERM",
@@ -167,7 +181,7 @@ fn start_php(folder: &Path) -> Result<Started> {
 /// insists on. Root's shell is a static program there: with `--children`, probes on the machine's C library would slow down
 /// every program of the machine.
 fn start_sshd(folder: &Path) -> Result<Started> {
-    let unpacked = packages::debian(&["openssh-server", "openssh-client"])?;
+    let unpacked = packages::debian(OPENSSH)?;
     // sshd refuses keys that others could write, and enters this folder as another user.
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     chown(folder, Some(0), Some(0))?;
@@ -211,7 +225,7 @@ fn start_sshd(folder: &Path) -> Result<Started> {
 /// Fifty clients that log in, one after the other, and stay; a few to warm up.
 fn logins(folder: &Path, seconds: u64) -> Result<Vec<Running>> {
     let number = if seconds == WARM_UP_S { 3 } else { LOGINS };
-    let unpacked = packages::debian(&["openssh-server", "openssh-client"])?;
+    let unpacked = packages::debian(OPENSSH)?;
     let mut clients = Vec::new();
     for _ in 0..number {
         let mut command = Command::new(unpacked.path("usr/bin/ssh")?);
