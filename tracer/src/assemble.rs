@@ -10,6 +10,7 @@ mod blocks;
 mod connections;
 mod fds;
 mod findings;
+mod invalid_releases;
 pub mod journal;
 mod light;
 mod limits;
@@ -234,9 +235,11 @@ impl Assembly {
             answer,
             findings,
             suppressed,
+            invalid_releases: invalid_releases::report(self, snapshot),
             limits,
             totals,
             sites,
+            sites_left_out: 0,
             frames: Vec::new(),
             modules,
             light,
@@ -325,7 +328,10 @@ impl Assembly {
             Resource::Plain(kind) => self.session.options.kinds.contains(&kind),
             Resource::Object(_) => self.session.options.traces_objects(),
         };
-        asked && fds::has_stack(site) && !self.is_library_internal(site)
+        asked
+            && fds::has_stack(site)
+            && !invalid_releases::is_one(site, self.probe(site.probe))
+            && !self.is_library_internal(site)
     }
 
     /// The call sites in this order.
@@ -398,6 +404,7 @@ impl Assembly {
             truncated_why: truncated.then(|| end.sentence().to_owned()),
             headline: shown.asked,
             frames: shown.frames,
+            callees: Vec::new(),
             callers: Vec::new(),
             trend_bytes: self.judge.recent_bytes(site.number),
         }
