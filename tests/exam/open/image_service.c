@@ -9,13 +9,13 @@
 #include <sys/wait.h>
 
 enum { MASTER_LEAKS, WORKERS_LEAK };
-enum { RENDERERS = 3, THUMBNAILERS = 2, REQUESTS_EACH = 12, TILE = 100000, CACHED = 300, LINES = 200 };
+enum { RENDERERS = 3, THUMBNAILERS = 2, REQUESTS_EACH = 12, TILE = 100000, CACHED = 300, LINES = 60 };
 
 enum { RECORDS, LOG_LINES, STATUS, IMAGES, TILES, ORIGINALS, THUMBNAILS, METADATA };
 static struct site *sites;
 static const struct site initial[] = {
     PARTLY_LEAKS("record_renderer", "heap", "the record of a renderer that exited is forgotten", "renderers that run"),
-    HEALTHY("log_line", "heap", "ring of the last 200 lines"),
+    HEALTHY("log_line", "heap", "ring of the last 60 lines"),
     HEALTHY("format_status", "heap", "freed at once"),
     HEALTHY("decode_image", "heap", "freed with the request"),
     HEALTHY("cache_tile", "heap", "never freed, but gone with its process"),
@@ -152,7 +152,7 @@ int main(int argc, char **argv) {
     begin();
     send_go(start[1], THUMBNAILERS);
     pthread_t clients = start_thread(be_clients, NULL);
-    for (long n; (n = due(&log, 80)) >= 0;) {
+    for (long n; (n = due(&log, 15)) >= 0;) {
         for (; n > 0; n--) write_log(&dice, lines, sizes, logged++);
         for (int i = 0; i < RENDERERS; i++) {
             if (renderers[i] != NULL) {

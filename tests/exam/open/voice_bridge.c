@@ -8,7 +8,7 @@
 #include "../exam.h"
 #include <sys/stat.h>
 
-enum { STACK = 192 << 10, MOST = 512, FRAMES = 5 };
+enum { STACK = 192 << 10, MOST = 512, FRAMES = 10 };
 
 enum { MEDIA, ANNOUNCED, RECORDERS, CALLS, PACKETS };
 static struct site sites[] = {
@@ -17,7 +17,7 @@ static struct site sites[] = {
     PARTLY_LEAKS("start_recorder", "thread", "the recorder of a call whose caller hung up is never joined",
                  "joined when the call has ended"),
     HEALTHY("open_call", "heap", "calls in progress"),
-    HEALTHY("copy_packet", "heap", "freed by its thread"),
+    HEALTHY("copy_packet", "heap", "freed at once"),
 };
 
 struct call {
@@ -40,8 +40,8 @@ static void pass_packets(uint64_t seed, double seconds) {
     struct dice dice = {seed};
     for (int i = 0; i < FRAMES; i++) {
         size_t size = (size_t)between(&dice, 100, 1500);
-        char *packet = (char *)memset(copy_packet(size), 'p', size);
         nap(seconds / FRAMES / exam.speed);
+        char *packet = (char *)memset(copy_packet(size), 'p', size);
         released(&sites[PACKETS], size);
         free(packet);
     }
