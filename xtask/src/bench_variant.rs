@@ -49,7 +49,7 @@ pub(crate) static MAIN: [Variant; 4] = [
     UNTRACED,
     BARE,
     leaktrace_with("leaktrace, heap only", &["--kind", "heap"]),
-    leaktrace_with("leaktrace, everything on", &["--kind", "heap,mmap,fd,socket"]),
+    leaktrace_with("leaktrace, everything on", &[]),
 ];
 
 /// Cost of a call's stack: no stack, a full stack, and a full stack without the stack cache.
