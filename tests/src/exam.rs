@@ -398,3 +398,20 @@ fn kind(found: &Value) -> Result<String> {
     ensure!(KINDS.contains(&&*kind), "the kind `{kind}`");
     Ok(kind)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_table_names_what_leaks_and_whether_children_are_followed() -> Result<()> {
+        let (program, play) = Play::parse("server  leaks  60-90 2  --children copy_name keep_row")?;
+        assert_eq!((&*program, play.variant.as_deref()), ("server", Some("leaks")));
+        assert_eq!((play.seconds, play.exam_seconds, play.speed), (60.0, 90.0, 2.0));
+        assert!(play.follows_children && play.leaks.iter().eq(["copy_name", "keep_row"]));
+        let (_, play) = Play::parse("server - 60 1")?;
+        assert!(play.variant.is_none() && !play.follows_children && play.leaks.is_empty());
+        assert!(Play::parse("server - 60 1 --child").is_err());
+        Ok(())
+    }
+}

@@ -1,10 +1,10 @@
-/* A picture service that is a tree of processes. Two thumbnailers are forked before `go` and live as long as the master.
- * Three renderers answer twelve requests each and exit without freeing their tiles; the master forks the next ones.
+/* A picture service that is a tree of processes. Two thumbnailers are forked before `go` and live as long as the
+ * master. Three renderers answer twelve requests each and exit without freeing their tiles; the master forks the next.
  *
- * Variants: `master`: the master forgets its record of each renderer that has exited. `workers`: a thumbnailer forgets the
- * metadata of each picture with a comment, one in eight. `corrected`: neither.
- * Hard: the renderers acquire thousands of times as much as the master leaks, and never free it; but their memory goes with
- * them. The thumbnailers are older than the attach, and are found as descendants of the master. */
+ * Variants: `master`: the master forgets its record of each renderer that has exited. `workers`: a thumbnailer forgets
+ * the metadata of each picture with a comment, one in eight. `corrected`: neither.
+ * Hard: the renderers acquire thousands of times as much as the master leaks, and never free it; but their memory goes
+ * with them. The thumbnailers are older than the attach, and are found as descendants of the master. */
 #include "../exam.h"
 #include <sys/wait.h>
 
