@@ -18,6 +18,7 @@ mod memory;
 mod names;
 mod naming;
 mod objects;
+mod owners;
 mod parts;
 mod probed;
 mod processes;
@@ -52,6 +53,7 @@ use crate::{
 };
 
 use naming::{Naming, probe_of};
+use owners::Owners;
 use parts::Parts;
 use processes::Processes;
 
@@ -190,8 +192,8 @@ impl Assembly {
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
         let objects = self.object_types(&snapshot.sites);
         let is_object = |site: &SiteFigures| objects.contains_key(&site.number);
-        let owners = parts::owners(&snapshot.sites, is_object);
-        let parts = parts::of(&snapshot.sites, &owners, is_object);
+        let owners = Owners::of(snapshot, &objects);
+        let parts = parts::of(&snapshot.sites, &owners.by_stack, is_object);
         order.sort_by_cached_key(|site| {
             // An object ranks with its parts.
             let parts = parts.get(&site.number).copied().unwrap_or_default();
@@ -204,7 +206,8 @@ impl Assembly {
         self.naming.look_up(&mut self.answers, wanted, top, snapshot.last);
         let shown = order.iter().take(top).map(|site| site.number);
         let modules = self.naming.names.modules(&mut self.answers, shown);
-        let sites = self.sites(&order, snapshot, errors);
+        let mut sites = self.sites(&order, snapshot, errors);
+        sites.iter_mut().for_each(|site| site.owner = owners.by_memory.get(&site.id).copied());
         let known =
             findings::Known { sites: &sites, figures: &order, owners: &owners, objects: &objects };
         let (findings, suppressed, answer) =
@@ -390,6 +393,7 @@ impl Assembly {
             growth_count_per_s: growth.map(|growth| growth.count.per_s),
             orphans: connections::orphans(snapshot, &site.orphans),
             lost: None,
+            owner: None,
             resident_bytes,
             threads,
             arena,

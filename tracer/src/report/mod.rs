@@ -37,15 +37,15 @@ pub use connections::{
 pub use estimate::{Budget, Errors};
 pub use fds::{Fd, FdOrigin, FdType, Fds, Turnover};
 pub use finding::{
-    Answer, Fault, Finding, FindingClient, FindingCohort, FindingPart, FindingRate, PerConnection,
-    Suppressed,
+    Answer, Fault, Finding, FindingClient, FindingCohort, FindingOwner, FindingPart, FindingRate,
+    PerConnection, Suppressed,
 };
 pub use leaving::Leaving;
 pub use light::{Growing, Level, Light};
 pub use log::{ConnectionsLog, LogLine, Logged};
 pub use memory::{Limit, MemoryGrowth, PartGrowth, ProcessMemory, TimeToLimit};
 pub use number::{Address, Offset};
-pub use objects::{LibraryObject, LibraryObjects, ObjectState, ObjectType};
+pub use objects::{LibraryObject, LibraryObjects, Messages, ObjectState, ObjectType};
 pub use resource::Resource;
 pub use verdict::{Verdict, VerdictClass};
 use words::names;
@@ -411,6 +411,10 @@ pub struct Site {
     pub orphans: Option<Orphans>,
     /// Resources that no pointer refers to; `null` until they were searched for.
     pub lost: Option<Amount>,
+    /// Number of the call site whose objects most of these belong to, where a library has acquired them by itself and the
+    /// target's memory shows it; `null` elsewhere.
+    #[serde(default)]
+    pub owner: Option<u32>,
     /// Resident memory of the stacks of threads; `null` for other kinds.
     #[serde(default)]
     pub resident_bytes: Option<u64>,

@@ -1,0 +1,95 @@
+//! Which objects own what: what was acquired inside their constructors, as the stacks show, and what their library has
+//! acquired by itself, as the targets' memory shows. Pure.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::parts;
+use crate::{
+    ledger::Sum,
+    lib_objects::ledger::{Messages, Owner},
+    packs::{ObjectType, Word},
+    report::{self, Address, Amount, FindingOwner},
+    snapshot::Snapshot,
+};
+
+/// Objects that are described for each call site: those with most bytes.
+const DESCRIBED: usize = 5;
+
+/// Who owns what.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    /// By number of a call site: the constructor's call site in whose stack it is.
+    pub(super) by_stack: HashMap<u32, u32>,
+    /// By number of a call site at which a library has acquired blocks by itself: that of the objects to which most of them
+    /// belong.
+    pub(super) by_memory: HashMap<u32, u32>,
+    /// By number of a call site of objects: those with most bytes, and how many there are.
+    pub(super) described: HashMap<u32, (Vec<FindingOwner>, u64)>,
+}
+
+impl Owners {
+    /// Those of a snapshot. `kinds` are the types of the objects of call sites.
+    pub(super) fn of(snapshot: &Snapshot, kinds: &HashMap<u32, Arc<ObjectType>>) -> Self {
+        let sites = &snapshot.sites;
+        let by_stack = parts::owners(sites, |site| kinds.contains_key(&site.number));
+        let mut counts: HashMap<u32, BTreeMap<u32, u64>> = HashMap::new();
+        let mut described: HashMap<u32, (Vec<FindingOwner>, u64)> = HashMap::new();
+        for owner in snapshot.objects.iter().flat_map(|all| &all.owners) {
+            let Some(kind) = kinds.get(&owner.owned.site) else { continue };
+            for (site, count, _) in &owner.owned.blocks {
+                *counts.entry(*site).or_default().entry(owner.owned.site).or_default() += count;
+            }
+            let (all, number) = described.entry(owner.owned.site).or_default();
+            all.push(description(owner, kind));
+            *number += 1;
+        }
+        for (all, _) in described.values_mut() {
+            all.sort_by_key(|one| (Reverse(one.internals.bytes), one.pid, one.address.0));
+            all.truncate(DESCRIBED);
+        }
+        let outstanding: HashMap<u32, u64> =
+            sites.iter().map(|site| (site.number, site.outstanding.count)).collect();
+        let most = |(part, by_owner): (u32, BTreeMap<u32, u64>)| {
+            let (owner, count) = by_owner.into_iter().max_by_key(|(_, count)| *count)?;
+            // What another object owns, or none, has another cause.
+            (2 * count >= *outstanding.get(&part)?).then_some((part, owner))
+        };
+        let by_memory = counts.into_iter().filter_map(most).collect();
+        Self { by_stack, by_memory, described }
+    }
+}
+
+/// What belongs to an object.
+pub(super) fn internals(owner: &Owner) -> Amount {
+    let sum = owner.owned.blocks.iter().fold(Sum::default(), |mut sum, (_, count, bytes)| {
+        sum.merge(Sum { count: *count, bytes: *bytes });
+        sum
+    });
+    Amount { count: sum.count, bytes: sum.bytes }
+}
+
+/// Its messages.
+pub(super) fn messages(owner: &Owner) -> Option<report::Messages> {
+    let Messages { waiting, received, unsent } = owner.owned.messages?;
+    Some(report::Messages { waiting, received, unsent })
+}
+
+fn description(owner: &Owner, kind: &ObjectType) -> FindingOwner {
+    let word = match &kind.word {
+        Word::Number(words) => words.iter().find(|(number, _)| *number == owner.word),
+        Word::Function | Word::None => None,
+    };
+    FindingOwner {
+        kind: kind.name.to_string(),
+        object_type: word.map(|(_, name)| name.clone()),
+        name: Some(&owner.text).filter(|text| !text.is_empty()).cloned(),
+        pid: owner.pid.0,
+        address: Address(owner.owned.owner),
+        internals: internals(owner),
+        messages: messages(owner),
+    }
+}
