@@ -20,6 +20,7 @@ mod fetched;
 pub mod gdb;
 pub mod healthy;
 pub mod http;
+pub mod invalid_releases;
 pub mod leaks;
 pub mod load;
 pub mod mimalloc;

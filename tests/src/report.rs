@@ -178,11 +178,17 @@ pub fn symbols(site: &Value) -> Vec<&str> {
 fn complete_stacks(report: &mut Value) {
     let shared = report.get("frames").and_then(Value::as_array).cloned().unwrap_or_default();
     for site in report.get_mut("sites").and_then(Value::as_array_mut).into_iter().flatten() {
-        let callers = site.get("callers").and_then(Value::as_array).cloned().unwrap_or_default();
-        let numbers = callers.iter().filter_map(|at| usize::try_from(at.as_u64()?).ok());
-        let rest = numbers.filter_map(|at| shared.get(at).cloned());
+        let part = |key: &str| -> Vec<Value> {
+            let numbers = site.get(key).and_then(Value::as_array).into_iter().flatten();
+            let numbers = numbers.filter_map(|at| usize::try_from(at.as_u64()?).ok());
+            numbers.filter_map(|at| shared.get(at).cloned()).collect()
+        };
+        let (callees, callers) = (part("callees"), part("callers"));
+        let headline = site["headline"].as_u64().unwrap_or(0) + callees.len() as u64;
         if let Some(frames) = site.get_mut("frames").and_then(Value::as_array_mut) {
-            frames.extend(rest);
+            frames.splice(0..0, callees);
+            frames.extend(callers);
+            site["headline"] = headline.into();
         }
     }
 }

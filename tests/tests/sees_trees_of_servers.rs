@@ -8,8 +8,6 @@ use tests::trees::{self, Traced, Tree};
 
 /// Bytes that a report on a tree may have: what a log line collector or a ticket takes, and a browser shows at once.
 const MOST_BYTES: usize = 2_000_000;
-/// The same for each call site, where there are thousands: sshd with fifty logins has 2,500.
-const MOST_BYTES_PER_SITE: usize = 2_500;
 /// Seconds of load while it is traced; `LEAKTRACE_TREE_SECONDS` sets another number, to measure.
 const SECONDS: u64 = 4;
 
@@ -38,8 +36,7 @@ fn check(tree: &Tree) -> Result<String> {
     ensure!(report.number("/fds/open")? == traced.sum().descriptors, "{}", report.at("/fds")?);
     let heap = report.total("heap")?;
     ensure!(heap.outstanding_bytes <= traced.sum().private_bytes, "{heap:?}: {processes:?}");
-    let most = MOST_BYTES.max(MOST_BYTES_PER_SITE * report.list("/sites")?.len());
-    ensure!(text.len() < most, "{} bytes", text.len());
+    ensure!(text.len() < MOST_BYTES, "{} bytes", text.len());
     row(tree, &traced)
 }
 

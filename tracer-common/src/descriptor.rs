@@ -200,6 +200,8 @@ pub enum FdOrigin {
     Read = 31,
     /// Any other system call.
     Call = 32,
+    /// None: `close` of a number that is not open. The call site counts such calls, and opens nothing.
+    InvalidClose = 33,
 }
 
 /// Probe number of the first origin: far above [`crate::limits::PROBES`], the bound of the functions' probe
@@ -209,7 +211,7 @@ const _: () = assert!(crate::limits::PROBES <= FIRST_FD_ORIGIN as u32);
 
 impl FdOrigin {
     /// Every origin, in the order of its number.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Open,
         Self::Socket,
         Self::Socketpair,
@@ -243,6 +245,7 @@ impl FdOrigin {
         Self::Unseen,
         Self::Read,
         Self::Call,
+        Self::InvalidClose,
     ];
 
     /// Its probe number.
@@ -290,6 +293,7 @@ impl FdOrigin {
             Self::Other => "landlock_create_ruleset",
             Self::Read => "read",
             Self::Call => "system call",
+            Self::InvalidClose => "close",
             Self::Before | Self::Unseen => return None,
         })
     }

@@ -51,8 +51,15 @@ fn evidence() {
             ledger.apply(Event::Acquired { handle: handle(value), block });
             if second % 2 == 0 {
                 let handle = handle(value - u64::from(JUDGED));
-                let (size, position, time_ns, caller, resizing) = (0, 1, now_ns, 0, None);
-                ledger.apply(Event::Released { handle, size, position, time_ns, caller, resizing });
+                ledger.apply(Event::Released {
+                    handle,
+                    size: 0,
+                    position: 1,
+                    time_ns: now_ns,
+                    probe: 0,
+                    caller: 0,
+                    resizing: None,
+                });
             }
         }
         let snapshot = Snapshot {
@@ -117,6 +124,7 @@ fn main() {
             size: 0,
             position: u64::MAX,
             time_ns: 0,
+            probe: 0,
             caller: 0,
             resizing: None,
         };

@@ -10,6 +10,7 @@ mod blocks;
 mod connections;
 mod fds;
 mod findings;
+mod invalid_releases;
 pub mod journal;
 mod light;
 mod limits;
@@ -54,7 +55,6 @@ use crate::{
 
 use naming::{Naming, probe_of};
 use owners::Owners;
-use parts::Parts;
 use processes::Processes;
 
 pub use blocks::Blocks;
@@ -191,12 +191,10 @@ impl Assembly {
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
         let objects = self.object_types(&snapshot.sites);
-        let is_object = |site: &SiteFigures| objects.contains_key(&site.number);
         let owners = Owners::of(snapshot, &objects);
-        let parts = parts::of(&snapshot.sites, &owners.by_stack, is_object);
         order.sort_by_cached_key(|site| {
             // An object ranks with its parts.
-            let parts = parts.get(&site.number).copied().unwrap_or_default();
+            let parts = owners.parts.get(&site.number).copied().unwrap_or_default();
             let bytes = site.aged.bytes + parts.bytes() + threads::resident(snapshot, site.number);
             let size = (bytes, site.aged.count, site.acquired.bytes);
             (self.rank(site.number), std::cmp::Reverse(size), site.number)
@@ -237,14 +235,16 @@ impl Assembly {
             answer,
             findings,
             suppressed,
+            invalid_releases: invalid_releases::report(self, snapshot),
             limits,
             totals,
             sites,
+            sites_left_out: 0,
             frames: Vec::new(),
             modules,
             light,
             fds,
-            objects: self.objects(snapshot, objects, &parts),
+            objects: self.objects(snapshot, objects, &owners.parts),
             connections,
         }
     }
@@ -306,7 +306,7 @@ impl Assembly {
         &mut self,
         snapshot: &Snapshot,
         mut kinds: HashMap<u32, Arc<ObjectType>>,
-        parts: &HashMap<u32, Parts>,
+        parts: &HashMap<u32, parts::Parts>,
     ) -> Option<LibraryObjects> {
         let seen = snapshot.objects.as_ref()?;
         for site in snapshot.sites.iter().filter(|site| self.is_library_internal(site)) {
@@ -328,7 +328,10 @@ impl Assembly {
             Resource::Plain(kind) => self.session.options.kinds.contains(&kind),
             Resource::Object(_) => self.session.options.traces_objects(),
         };
-        asked && fds::has_stack(site) && !self.is_library_internal(site)
+        asked
+            && fds::has_stack(site)
+            && !invalid_releases::is_one(site, self.probe(site.probe))
+            && !self.is_library_internal(site)
     }
 
     /// The call sites in this order.
@@ -402,6 +405,7 @@ impl Assembly {
             truncated_why: truncated.then(|| end.sentence().to_owned()),
             headline: shown.asked,
             frames: shown.frames,
+            callees: Vec::new(),
             callers: Vec::new(),
             trend_bytes: self.judge.recent_bytes(site.number),
         }

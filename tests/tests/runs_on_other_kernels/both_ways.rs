@@ -5,6 +5,7 @@ use serde_json::Value;
 use tests::{
     Report,
     descriptors::{self, Account, Expected, Frames},
+    invalid_releases::{of_victim, reported},
     report::symbols,
     vm::{Case, Guest, Results},
 };
@@ -24,7 +25,7 @@ pub(crate) struct Row {
 }
 
 /// Cases about descriptors.
-pub(crate) const DESCRIPTORS: [Row; 4] = [
+pub(crate) const DESCRIPTORS: [Row; 5] = [
     Row {
         name: "every_descriptor",
         what: "descriptors, every way to open and to close",
@@ -57,6 +58,14 @@ pub(crate) const DESCRIPTORS: [Row; 4] = [
         by_tracepoints: &[],
         options: "--kind fd,socket --children",
         check: |results, guest, backend| descriptors(results, guest, backend, Frames::FirstMarked),
+    },
+    Row {
+        name: "invalid_releases",
+        what: "descriptors that are closed twice, blocks that are released twice",
+        victim: (&["invalid_releases"], 1),
+        by_tracepoints: &[],
+        options: "--kind heap,fd,socket",
+        check: |results, _, backend| twice(results, backend),
     },
 ];
 
@@ -153,6 +162,19 @@ fn orphans(results: &Results, backend: Backend) -> Result<String> {
     let names = symbols(site.context("the call site is not in the report")?);
     ensure!(names.contains(&"forget_closed_connection"), "left behind by {names:?}");
     Ok(format!("{closed} of {accepted} closed, {count} left something behind"))
+}
+
+/// Compares the victim's count of invalid releases with the report's.
+fn twice(results: &Results, backend: Backend) -> Result<String> {
+    let (status, lines) = (results.victim_status()?, results.victim_lines()?);
+    ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
+    let truth = serde_json::from_str(lines.first().context("no line")?)?;
+    let report = report(results, backend)?;
+    let lost = report.lost_by_target()?;
+    ensure!(lost.is_empty(), "lost {lost}");
+    let (made, found) = (of_victim(&truth)?, reported(&report)?);
+    ensure!(made == found, "{made:?} made\n{found:?} reported");
+    Ok(format!("{} of {} call sites", made.values().sum::<u64>(), made.len()))
 }
 
 /// Compares every target's table, number by number. The victim itself checked each account against `/proc`.

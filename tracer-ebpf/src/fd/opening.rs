@@ -21,7 +21,7 @@ use crate::{
     call::Call,
     fd::context::{CONNECTION, FdContext, NEXT, TAKE, continue_with, cookie, current},
     file,
-    loss::lose,
+    loss::{died, lose},
     net::{connection, socket},
     resources::young::opened,
     stack::{
@@ -83,6 +83,29 @@ pub(crate) fn install(
     opened.registers = registers;
     opened.file = file;
     opened.probe = u32::from(opener);
+    continue_with(context, NEXT)
+}
+
+/// Counts a close of a number that is not open at its call site.
+#[inline(always)]
+pub(crate) fn invalid_close(
+    context: &impl FdContext,
+    call: &Call,
+    fd: u32,
+    registers: *const Registers,
+) -> Option<()> {
+    // -1 stands for none: to close it does nothing, in any thread.
+    if (fd as i32) < 0 {
+        return None;
+    }
+    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+    let opened = unsafe { &mut (*call.thread_or_allocate()?).opened };
+    opened.next = 0;
+    opened.count = 1;
+    opened.list[0] = fd;
+    opened.registers = registers as u64;
+    opened.file = 0;
+    opened.probe = u32::from(FdOrigin::InvalidClose.probe());
     continue_with(context, NEXT)
 }
 
@@ -148,6 +171,11 @@ fn find_site(
 /// Records the current descriptor, whose call site is known.
 #[inline(always)]
 fn keep(context: &impl FdContext, call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
+    if thread.opened.probe == u32::from(FdOrigin::InvalidClose.probe()) {
+        // Nothing is outstanding, like after what was released at once.
+        died(site, 0);
+        return Some(());
+    }
     let at = thread.opened.next as usize & (OPENED_AT_ONCE - 1);
     let fd = thread.opened.list[at];
     opened(call, fd, site);

@@ -24,7 +24,9 @@ use crate::{
     fd::{
         action::action,
         context::{FdContext, NEXT, RECEIVED, begin_connection, continue_with, current},
-        missed_returns, serving,
+        missed_returns,
+        opening::invalid_close,
+        serving,
         tracepoint_args::{entered, registers, returned},
     },
     file,
@@ -96,11 +98,11 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const Registers, number: u6
         }
         syscall::CLOSE => {
             let fd = read_syscall_argument::<0>(regs)? as u32;
-            // Some programs close all possible numbers.
-            if let Some(file) = file::behind(fd) {
-                _ = connection::closing(&call, file);
-                closed(&call, fd, 0);
-            }
+            let Some(file) = file::behind(fd) else {
+                return invalid_close(context, &call, fd, regs);
+            };
+            _ = connection::closing(&call, file);
+            closed(&call, fd, 0);
             return Some(());
         }
         syscall::DUP2 => {

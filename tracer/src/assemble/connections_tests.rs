@@ -110,6 +110,7 @@ fn scenario() -> Ledger {
             size: 0,
             position: 0,
             time_ns: 0,
+            probe: 0,
             caller: 0,
             resizing: None,
         });

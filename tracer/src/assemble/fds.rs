@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tracer_common::kind::ResourceKind;
+use tracer_common::{attach::ProbeNumber, kind::ResourceKind};
 
 use super::Member;
 use crate::{
@@ -27,6 +27,11 @@ pub(super) struct Descriptors {
 /// The call that opened a call site's descriptors; `None` for other call sites.
 pub(super) fn opener(site: &SiteFigures) -> Option<FdOrigin> {
     site.probe.and_then(FdOrigin::from_probe)
+}
+
+/// Whether the calls with this probe number open descriptors.
+fn opens(probe: ProbeNumber) -> bool {
+    FdOrigin::from_probe(probe).is_some_and(|origin| origin != FdOrigin::InvalidClose)
 }
 
 /// The resource kind of a call site of descriptors, as the system call programs recorded it.
@@ -81,7 +86,7 @@ impl Descriptors {
             ..Fds::default()
         };
         let (mut opened, mut closed) = (0, 0);
-        for site in snapshot.sites.iter().filter(|site| opener(site).is_some()) {
+        for site in snapshot.sites.iter().filter(|site| site.probe.is_some_and(opens)) {
             let turnover: &mut Turnover =
                 fds.turnover_by_type.entry(site.fd_type.into()).or_default();
             turnover.opened += site.acquired.count;
@@ -91,7 +96,7 @@ impl Descriptors {
             closed += site.released.count;
         }
         for ((probe, fd_type, _), sum) in &snapshot.past {
-            if FdOrigin::from_probe(*probe).is_some() {
+            if opens(*probe) {
                 let turnover: &mut Turnover =
                     fds.turnover_by_type.entry((*fd_type).into()).or_default();
                 turnover.opened += sum.count;

@@ -7,13 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use super::parts;
+use super::parts::{self, Parts};
 use crate::{
     ledger::Sum,
     lib_objects::ledger::{Messages, Owner},
     packs::{ObjectType, Word},
     report::{self, Address, Amount, FindingOwner},
-    snapshot::Snapshot,
+    snapshot::{SiteFigures, Snapshot},
 };
 
 /// Objects that are described for each call site: those with most bytes.
@@ -24,6 +24,8 @@ const DESCRIBED: usize = 5;
 pub(super) struct Owners {
     /// By number of a call site: the constructor's call site in whose stack it is.
     pub(super) by_stack: HashMap<u32, u32>,
+    /// The parts of a constructor's objects by number of its call site.
+    pub(super) parts: HashMap<u32, Parts>,
     /// By number of a call site at which a library has acquired blocks by itself: that of the objects to which most of them
     /// belong.
     pub(super) by_memory: HashMap<u32, u32>,
@@ -35,7 +37,9 @@ impl Owners {
     /// Those of a snapshot. `kinds` are the types of the objects of call sites.
     pub(super) fn of(snapshot: &Snapshot, kinds: &HashMap<u32, Arc<ObjectType>>) -> Self {
         let sites = &snapshot.sites;
-        let by_stack = parts::owners(sites, |site| kinds.contains_key(&site.number));
+        let is_object = |site: &SiteFigures| kinds.contains_key(&site.number);
+        let by_stack = parts::owners(sites, is_object);
+        let parts = parts::of(sites, &by_stack, is_object);
         let mut counts: HashMap<u32, BTreeMap<u32, u64>> = HashMap::new();
         let mut described: HashMap<u32, (Vec<FindingOwner>, u64)> = HashMap::new();
         for owner in snapshot.objects.iter().flat_map(|all| &all.owners) {
@@ -59,7 +63,7 @@ impl Owners {
             (2 * count >= *outstanding.get(&part)?).then_some((part, owner))
         };
         let by_memory = counts.into_iter().filter_map(most).collect();
-        Self { by_stack, by_memory, described }
+        Self { by_stack, parts, by_memory, described }
     }
 }
 

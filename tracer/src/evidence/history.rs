@@ -337,7 +337,15 @@ mod tests {
     fn release(ledger: &mut Ledger, value: u64, time_ns: u64) {
         let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
         let (size, position, caller, resizing) = (0, 0, 0, None);
-        ledger.apply(Event::Released { handle, size, position, time_ns, caller, resizing });
+        ledger.apply(Event::Released {
+            handle,
+            size,
+            position,
+            time_ns,
+            probe: 0,
+            caller,
+            resizing,
+        });
     }
 
     /// A ledger in which a block is acquired every tenth of a second, and the lives at the end of a minute; `released` says

@@ -235,6 +235,7 @@ mod tests {
                 size: 0,
                 position: 0,
                 time_ns: ended_ns,
+                probe: 0,
                 caller: 0,
                 resizing: None,
             };

@@ -97,13 +97,20 @@ pub fn find(cases: &[Case<'_>], targets: &Targets<'_>) -> Vec<Finding> {
 /// How much memory a descriptor is worth, bytes: the usual limit is 1,024 of them, which weigh as much as 64 MiB.
 const DESCRIPTOR: f64 = 65_536.0;
 
+/// The same of a thread that nobody joins: it keeps a stack, of which that much is usually resident.
+const THREAD: f64 = 16_384.0;
+
 /// How fast a finding does harm, in bytes per second.
 fn harm_per_s(finding: &Finding) -> f64 {
     let Some(rate) = finding.rate else { return 0.0 };
-    let descriptors = finding.parts.iter().filter(|part| part.kind.is_descriptor());
-    let share = descriptors.map(|part| part.count).sum::<u64>() as f64
-        / finding.outstanding.count.max(1) as f64;
-    rate.bytes_per_s + share * rate.count_per_s * DESCRIPTOR
+    let weight = |part: &FindingPart| match &part.kind {
+        kind if kind.is_thread() => THREAD,
+        kind if kind.is_descriptor() => DESCRIPTOR,
+        _ => 0.0,
+    };
+    let weights = finding.parts.iter().map(|part| part.count as f64 * weight(part));
+    let mean = weights.sum::<f64>() / finding.outstanding.count.max(1) as f64;
+    rate.bytes_per_s + rate.count_per_s * mean
 }
 
 /// Call sites with one cause: the one that owns the others' resources first.

@@ -282,6 +282,15 @@ fn descriptors_weigh_more_than_a_few_bytes() {
 }
 
 #[test]
+fn threads_weigh_more_than_a_few_bytes() {
+    let mut thread = made(1, VerdictClass::Suspect, &["start_worker", "main"]);
+    thread.site.kind = ResourceKind::Thread.into();
+    thread.site.outstanding_bytes = 0;
+    let found = find(&[made(2, VerdictClass::Suspect, &["note", "main"]), thread]);
+    assert_eq!(function(&found[0]), "start_worker");
+}
+
+#[test]
 fn the_answer_says_what_leaks_or_how_small_a_leak_would_have_been_seen() {
     let leaking = [made(1, VerdictClass::Leak, &["copy", "main"])];
     let found = find(&leaking);

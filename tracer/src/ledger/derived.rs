@@ -8,7 +8,7 @@ use crate::target::Pid;
 pub(super) enum Derived {
     /// Of inherited resources.
     Copy,
-    /// Of descriptors found in a process.
+    /// Of descriptors found in a process, or of releases of what had been released before.
     Found,
     /// Of code that took the place of other code.
     Generation,

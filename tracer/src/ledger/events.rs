@@ -65,6 +65,8 @@ pub enum Event {
         position: u64,
         /// `CLOCK_MONOTONIC`, nanoseconds; 0 when unknown.
         time_ns: u64,
+        /// Number of the probe.
+        probe: ProbeNumber,
         /// Return address of the call, 0 when it was not recorded.
         caller: u64,
         /// The thread, if this begins a resize that may still fail.
@@ -314,6 +316,7 @@ fn change(change: &Change) -> Option<Event> {
             size: change.size,
             position: change.position,
             time_ns: change.time_ns,
+            probe: change.probe,
             caller: change.caller,
             resizing: (record == RESIZE).then_some(change.tid),
         },

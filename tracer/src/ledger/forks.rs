@@ -321,9 +321,7 @@ impl Ledger {
             }
             self.resources.ranges.insert((child, kind), copy);
         }
-        if let Some(code) = self.internal.get(&parent).cloned() {
-            self.internal.insert(child, code);
-        }
+        self.unknown.forked(parent, child);
         self.threads.forked(parent, child);
     }
 
@@ -425,7 +423,7 @@ impl Ledger {
 
     /// Counts a held release that stayed unmatched.
     pub(super) fn unmatched_release(&mut self, handle: Handle, held: Held) {
-        self.count_unknown(&handle);
+        self.unknown.count(&handle);
         self.resolve_pending(&handle, held, Taken::Unknown);
     }
 }

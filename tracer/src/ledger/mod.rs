@@ -28,6 +28,7 @@ mod tally;
 mod threads;
 mod totals;
 mod trees;
+mod unknown;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -55,6 +56,7 @@ use self::{
     taken::{Pending, Taken},
     threads::Threads,
     trees::{Left, Trees},
+    unknown::UnknownReleases,
 };
 pub use self::{past::FunctionKey, sum::Sum, tally::Tally, threads::OutstandingThread};
 use crate::target::Pid;
@@ -70,12 +72,7 @@ pub struct Ledger {
     retirement: Retirement,
     closed_ranges: ClosedRanges,
     threads: Threads,
-    /// The allocators' code: its releases of unknown ranges are not counted.
-    internal: HashMap<Pid, Vec<(u64, u64)>, FixedState>,
-    unknown_releases: u64,
-    /// Those of blocks: mappings and descriptors from before the attach are few, and what releases them is often something
-    /// that is not recorded, as a mapped file.
-    unknown_blocks: u64,
+    unknown: UnknownReleases,
     doubtful: u64,
     /// A lower bound for the acquisition times of outstanding resources, if there was any.
     earliest_ns: Option<u64>,
@@ -86,18 +83,12 @@ impl Ledger {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Acquired { handle, block } => self.acquired(handle, block),
-            Event::Released { handle, size, position, time_ns, caller, resizing } => {
+            Event::Released { handle, size, position, time_ns, probe, caller, resizing } => {
                 self.resources.totals.lives.advance(time_ns);
                 let taken = match handle.kind.extent() {
                     Extent::Handle => {
-                        let taken = self.released(handle, Held { position, thread: resizing });
-                        // An allocator that empties a thread's cache frees what was free already.
-                        if matches!(taken, Taken::Unknown) && self.is_internal(handle.pid, caller) {
-                            self.uncount_unknown(&handle);
-                            Taken::Nothing
-                        } else {
-                            taken
-                        }
+                        let release = Held { position, thread: resizing };
+                        self.released_by(handle, release, (probe, caller))
                     }
                     Extent::Range => self.unmapped(handle, size, position, caller),
                 };
@@ -188,7 +179,7 @@ impl Ledger {
         family.executed(pid, position);
         family.ended(pid);
         retirement.ended(pid);
-        self.internal.remove(&pid);
+        self.unknown.ended(pid);
         self.threads.forget(pid);
         if let Some(image) = image {
             self.resources.totals.forget_image(image);
@@ -272,6 +263,7 @@ impl Ledger {
     pub fn resumed(&mut self, now_ns: u64) {
         self.resources.resumed(now_ns);
         self.pending.clear();
+        self.unknown.resumed();
     }
 
     /// A cycle has ended that drained everything young and read every record. Only then is it certain what
@@ -291,7 +283,7 @@ impl Ledger {
 
     /// Sets the allocator's code in a target, as ranges `[start, end)`.
     pub fn set_internal(&mut self, pid: Pid, code: Vec<(u64, u64)>) {
-        self.internal.insert(pid, code);
+        self.unknown.set_internal(pid, code);
     }
 
     /// Sets the code of a target that starts threads, as ranges `[start, end)`.
@@ -405,30 +397,12 @@ impl Ledger {
 
     /// Releases of resources whose acquisition was never seen.
     pub const fn unknown_releases(&self) -> u64 {
-        self.unknown_releases
+        self.unknown.count
     }
 
     /// Of these, releases of blocks.
     pub const fn unknown_blocks(&self) -> u64 {
-        self.unknown_blocks
-    }
-
-    /// Counts a release of a resource whose acquisition was never seen.
-    fn count_unknown(&mut self, handle: &Handle) {
-        self.unknown_releases += taken::counts(handle);
-        self.unknown_blocks += u64::from(handle.kind == Kind::Heap);
-    }
-
-    /// Undoes [`Self::count_unknown`].
-    fn uncount_unknown(&mut self, handle: &Handle) {
-        self.unknown_releases -= taken::counts(handle);
-        self.unknown_blocks -= u64::from(handle.kind == Kind::Heap);
-    }
-
-    /// Whether this address is in an allocator's own code.
-    fn is_internal(&self, pid: Pid, caller: u64) -> bool {
-        let code = self.internal.get(&pid);
-        code.is_some_and(|code| code.iter().any(|(start, end)| (*start..*end).contains(&caller)))
+        self.unknown.blocks
     }
 
     /// Resources set aside because their release may be among the lost ones.
@@ -437,6 +411,7 @@ impl Ledger {
     }
 
     fn acquired(&mut self, handle: Handle, block: Block) {
+        self.unknown.acquired(&handle);
         self.earliest_ns = Some(self.earliest_ns.map_or(block.time_ns, |ns| ns.min(block.time_ns)));
         self.resources.totals.lives.advance(block.time_ns);
         self.resources.totals.acquire(&block);
@@ -467,8 +442,24 @@ impl Ledger {
         if self.family.hold(handle, release) {
             return Taken::Held(position);
         }
-        self.count_unknown(&handle);
+        self.unknown.count(&handle);
         Taken::Unknown
+    }
+
+    /// The same for a release by a call with this probe and return address.
+    fn released_by(&mut self, handle: Handle, release: Held, by: (ProbeNumber, u64)) -> Taken {
+        let taken = self.released(handle, release);
+        match taken {
+            // An allocator that empties a thread's cache frees what was free already.
+            Taken::Unknown if self.unknown.excuse(&handle, by.1) => return Taken::Nothing,
+            Taken::Unknown if release.thread.is_none() && self.unknown.was_released(&handle) => {
+                let image = self.trees.image(handle.pid);
+                self.resources.totals.release_again((handle.pid, image), by);
+            }
+            Taken::Block(_) | Taken::Owed(_) => self.unknown.released(handle),
+            _ => {}
+        }
+        taken
     }
 
     /// Closes a descriptor, if it was open.
@@ -476,7 +467,7 @@ impl Ledger {
         let handle = Handle { pid, kind: Kind::Descriptor, value: fd.into() };
         let taken = self.released(handle, Held { position, thread: None });
         if may_be_closed && matches!(taken, Taken::Unknown) {
-            self.uncount_unknown(&handle);
+            self.unknown.uncount(&handle);
         }
     }
 
@@ -484,10 +475,10 @@ impl Ledger {
         let ranges = self.resources.ranges.entry((handle.pid, handle.kind)).or_default();
         let gone = ranges.release(handle.value, size, position);
         if gone.is_empty() {
-            if self.is_internal(handle.pid, caller) {
+            if self.unknown.is_internal(handle.pid, caller) {
                 return Taken::Nothing;
             }
-            self.count_unknown(&handle);
+            self.unknown.count(&handle);
             return Taken::Unknown;
         }
         self.resources.totals.settle_parts(&gone);
@@ -514,7 +505,7 @@ impl Ledger {
                     self.resources.totals.settle_parts(&gone);
                 }
             }
-            Taken::Unknown => self.uncount_unknown(&handle),
+            Taken::Unknown => self.unknown.uncount(&handle),
             Taken::Owed(block) => self.resources.owed.entry(handle).or_default().push(block),
             Taken::Held(position) => self.family.unhold(&handle, position),
             Taken::Nothing => {}

@@ -26,7 +26,7 @@ fn started(value: u64, position: u64) -> Event {
 
 fn joined(value: u64, position: u64) -> Event {
     let (handle, resizing) = (handle(value), None);
-    Event::Released { handle, size: 0, position, time_ns: 0, caller: 0, resizing }
+    Event::Released { handle, size: 0, position, time_ns: 0, probe: 0, caller: 0, resizing }
 }
 
 fn detached(value: u64, position: u64) -> Event {

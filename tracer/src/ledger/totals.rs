@@ -2,7 +2,9 @@
 //!
 //! A call site that the BPF programs number belongs to one target. Resources that a child inherits get call
 //! sites of their own, numbered after those: the same stack, in another process. So do descriptors that a scan found,
-//! and what processes that have ended did. The numbers of a process are free again some time after its end. Pure.
+//! releases of what had been released before, and what processes that have ended did. The numbers of a process are free again some time after its end. Pure.
+
+mod found;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +16,6 @@ use tracer_common::{
     attach::ProbeNumber,
     descriptor::{FdOrigin, FdType},
     limits,
-    stack::StackEnd,
     state::Died,
 };
 
@@ -46,6 +47,8 @@ pub(super) struct Totals {
     free_copies: Vec<u32>,
     by_origin: HashMap<(Pid, u32), u32, FixedState>,
     by_fd_type: HashMap<(Pid, FdOrigin, FdType), u32>,
+    /// Call sites of releases of what had been released before, by the probe and the return address.
+    by_release: HashMap<(Pid, ProbeNumber, u64), u32, FixedState>,
     /// Call sites of later generations of code, by the first one's number and their own addresses.
     by_generation: HashMap<(u32, Arc<[u64]>), u32, FixedState>,
     /// The call sites of each process.
@@ -200,37 +203,6 @@ impl Totals {
         number
     }
 
-    /// The number of the call site for descriptors of one type and origin that were found in `pid`.
-    pub(super) fn found(&mut self, pid: Pid, fd_origin: FdOrigin, fd_type: FdType) -> u32 {
-        if let Some(known) = self.by_fd_type.get(&(pid, fd_origin, fd_type)) {
-            return *known;
-        }
-        let number = self.add_copied(|number| {
-            let frames = Arc::from([]);
-            let (probe, end) = (fd_origin.probe(), StackEnd::Bottom);
-            let (former, origin, detail, image) = (false, None, 0, 0);
-            let unwound = Arc::clone(&frames);
-            let site = Site {
-                number,
-                pid,
-                probe,
-                fd_type,
-                detail,
-                frames,
-                unwound,
-                end,
-                former,
-                origin,
-                image,
-            };
-            let (site, tally, what) = (Some(site), Tally::default(), Derived::Found);
-            Copied { what, pid, origin: number, site, former, tally }
-        });
-        self.by_fd_type.insert((pid, fd_origin, fd_type), number);
-        self.of_process.entry(pid).or_default().push(number);
-        number
-    }
-
     /// The addresses of a call site that the BPF programs number, as they know them.
     pub(super) fn unwound(&self, site: u32) -> Option<&Arc<[u64]>> {
         self.sites.get(site as usize)?.as_ref().map(|site| &site.unwound)
@@ -359,6 +331,7 @@ impl Totals {
             Derived::Copy => drop(self.by_origin.remove(&(pid, origin))),
             Derived::Found => {
                 self.by_fd_type.retain(|_, known| *known != number);
+                self.by_release.retain(|_, known| *known != number);
                 if let Some(site) = site {
                     self.past.add(&site, tally.acquired());
                 }

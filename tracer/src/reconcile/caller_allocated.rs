@@ -126,6 +126,7 @@ pub(crate) fn end_dead(
                 size: 0,
                 position,
                 time_ns: 0,
+                probe: 0,
                 caller: 0,
                 resizing: None,
             });

@@ -143,6 +143,7 @@ impl HeapVerification {
                     size: 0,
                     position: one.position,
                     time_ns: 0,
+                    probe: 0,
                     caller: 0,
                     resizing: None,
                 });
@@ -237,6 +238,7 @@ mod tests {
             size,
             position,
             time_ns,
+            probe: 0,
             caller: 0,
             resizing: None,
         });

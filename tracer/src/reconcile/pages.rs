@@ -98,5 +98,5 @@ impl Touches {
 
 /// The release of a page that was touched at `position`.
 const fn released(handle: Handle, position: u64) -> Event {
-    Event::Released { handle, size: 0, position, time_ns: 0, caller: 0, resizing: None }
+    Event::Released { handle, size: 0, position, time_ns: 0, probe: 0, caller: 0, resizing: None }
 }

@@ -12,6 +12,7 @@ mod finding;
 #[cfg(test)]
 #[path = "../../tests/fixtures/mod.rs"]
 pub(crate) mod fixtures;
+mod invalid_releases;
 mod leaving;
 mod light;
 mod log;
@@ -40,6 +41,7 @@ pub use finding::{
     Answer, Fault, Finding, FindingClient, FindingCohort, FindingOwner, FindingPart, FindingRate,
     PerConnection, Suppressed,
 };
+pub use invalid_releases::{InvalidRelease, WhyInvalid};
 pub use leaving::Leaving;
 pub use light::{Growing, Level, Light};
 pub use log::{ConnectionsLog, LogLine, Logged};
@@ -86,6 +88,9 @@ pub struct Report {
     /// What the user's suppressions hide, in their order; those that hide nothing are omitted.
     #[serde(default)]
     pub suppressed: Vec<Suppressed>,
+    /// Releases of what is not there, most frequent first.
+    #[serde(default)]
+    pub invalid_releases: Vec<InvalidRelease>,
     /// The targets' memory as a whole; `null` when it cannot be read.
     #[serde(default)]
     pub memory: Option<ProcessMemory>,
@@ -96,7 +101,11 @@ pub struct Report {
     pub totals: BTreeMap<Resource, Total>,
     /// Call sites, worst first.
     pub sites: Vec<Site>,
-    /// Frames that the `callers` of call sites refer to; only in a written report.
+    /// Call sites that are not in `sites`: nothing is outstanding there, or there are more than was asked for. Only in a
+    /// written report.
+    #[serde(default)]
+    pub sites_left_out: u64,
+    /// Frames that the `callees` and `callers` of call sites refer to; only in a written report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frames: Vec<Frame>,
     /// Objects that the call sites' stacks run through, those with most unnamed frames first.
@@ -434,6 +443,10 @@ pub struct Site {
     pub headline: usize,
     /// Innermost first, starting with the function that called the allocator.
     pub frames: Arc<[Frame]>,
+    /// The stack before `frames`, as indices into the report's `frames`; only in a written report, after its first call
+    /// sites.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callees: Vec<u32>,
     /// The rest of the stack after `frames`, as indices into the report's `frames`; only in a written report, after its first
     /// call sites.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

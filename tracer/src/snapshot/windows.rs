@@ -308,6 +308,7 @@ mod tests {
             size: 0,
             position: 4_000_000_000,
             time_ns: 0,
+            probe: 0,
             caller: 0,
             resizing: None,
         });

@@ -77,11 +77,11 @@ fn events(program: &Program, last_s: f64) -> (Vec<(u64, Event)>, Vec<f64>) {
         events.push((at_ns(drained_s), Event::Acquired { handle, block }));
         if ends_s <= last_s {
             let time_ns = at_ns(ends_s);
-            let (size, position, caller, resizing) = (0, u64::MAX, 0, None);
+            let (size, position, probe, caller, resizing) = (0, u64::MAX, 0, 0, None);
             // In one cycle, the drain comes first.
             events.push((
                 time_ns.max(at_ns(drained_s) + 1),
-                Event::Released { handle, size, position, time_ns, caller, resizing },
+                Event::Released { handle, size, position, time_ns, probe, caller, resizing },
             ));
         }
     }

@@ -81,6 +81,7 @@ fn released(value: u64) -> Event {
         size: 0,
         position: 0,
         time_ns: 0,
+        probe: 0,
         caller: 0,
         resizing: None,
     }
@@ -182,6 +183,7 @@ fn parts_of_a_range_are_one_resource() {
         size,
         position: 0,
         time_ns: 0,
+        probe: 0,
         caller: 0,
         resizing,
     };

@@ -42,10 +42,25 @@ pub fn write_line(
     out.write_all(b"\n")
 }
 
-/// The report as it is written: with at most this many call sites, and frames that stacks have in common once.
+/// The call sites that are written with all there is: they are worst first, and more than anybody looks at. A service of
+/// many processes has thousands. Later ones are left out if nothing is outstanding there: the totals have their sums.
+const FIRST: usize = 50;
+/// Processes that are listed for a later call site: those that hold most.
+const LATER_PROCESSES: usize = 5;
+
+/// The report as it is written: with frames that stacks have in common once, and at most `top` call sites. Without that
+/// number, those that somebody may look for.
 fn written(report: &Report, top: Option<usize>) -> Report {
     let mut report = report.clone();
-    report.sites.truncate(top.unwrap_or(usize::MAX));
+    let all = report.sites.len();
+    let mut at = 0;
+    report.sites.retain(|site| {
+        at += 1;
+        at <= top.unwrap_or(FIRST) || (top.is_none() && site.outstanding_count > 0)
+    });
+    report.sites_left_out = u64::try_from(all - report.sites.len()).unwrap_or(u64::MAX);
+    let later = report.sites.iter_mut().skip(FIRST);
+    later.for_each(|site| site.by_process.truncate(LATER_PROCESSES));
     shared_frames::share(&mut report);
     report
 }
@@ -87,8 +102,23 @@ mod tests {
             check_round_trip(&report);
         }
         let mut large = fixtures::sample();
-        large.sites = large.sites.iter().cycle().take(100).cloned().collect();
+        large.sites = large.sites[..3].iter().cycle().take(100).cloned().collect();
         check_round_trip(&large);
+    }
+
+    #[test]
+    fn quiet_call_sites_are_left_out_after_the_first_ones_unless_a_number_is_asked_for() {
+        let mut report = fixtures::sample();
+        let (busy, quiet) = (report.sites[0].clone(), report.sites[3].clone());
+        assert_eq!(quiet.outstanding_count, 0);
+        report.sites = [vec![quiet.clone(); 60], vec![busy; 20], vec![quiet; 30]].concat();
+        let sizes = |top| {
+            let written = written(&report, top);
+            (written.sites.len(), written.sites_left_out)
+        };
+        assert_eq!(sizes(None), (70, 40));
+        assert_eq!(sizes(Some(100)), (100, 10));
+        assert_eq!(sizes(Some(7)), (7, 103));
     }
 
     /// Every value of a list that has a name, and names that are not in it.

@@ -7,6 +7,7 @@
 mod connections;
 mod fds;
 mod findings;
+mod invalid_releases;
 mod light;
 mod memory;
 mod names;
@@ -33,6 +34,7 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
     head(report, &mut page)?;
     memory::write(report, &mut page)?;
     accounting(report, &mut page)?;
+    invalid_releases::write(&report.invalid_releases, &mut page)?;
     if let Some(objects) = &report.objects {
         objects::write(objects, report, &mut page)?;
     }

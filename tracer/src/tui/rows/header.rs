@@ -155,6 +155,7 @@ fn cost_segments(report: &Report, space: usize) -> Vec<Segment> {
     if let Some(bytes) = seen.collector.kernel_bytes {
         segments.push(segment(4, Role::Muted, format!("kernel {}", format::bytes(bytes))));
     }
+    let invalid = report.invalid_releases.iter().map(|one| one.count).sum();
     for (rank, count, what) in [
         (1, seen.truncated_stacks, "truncated stacks"),
         (
@@ -163,6 +164,7 @@ fn cost_segments(report: &Report, space: usize) -> Vec<Segment> {
             if seen.unwind.loading == 1 { "unwind table loading" } else { "unwind tables loading" },
         ),
         (3, seen.unknown_frees, "unknown frees"),
+        (3, invalid, "invalid releases"),
         (5, seen.failed_acquires, "failed"),
     ] {
         if count > 0 {

@@ -99,7 +99,7 @@ impl Formatter for Lines {
     }
 
     fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
+        writer.write_all(if self.depth <= OBJECTS { b": " } else { b":" })
     }
 
     fn end_object_value<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
@@ -127,13 +127,13 @@ mod tests {
         let expected = r#"{
  "a": {
   "table": [
-   {"x": 1,"y": [1,2]},
+   {"x":1,"y":[1,2]},
    {}
   ],
   "z": {}
  },
  "b": [
-  {"frames": [{"c": null},{"d": []}]}
+  {"frames":[{"c":null},{"d":[]}]}
  ],
  "e": []
 }"#;

@@ -1,33 +1,32 @@
 //! Frames that many stacks have in common, written once.
 //!
-//! Takes a report whose call sites have their whole stacks, returns one in which those after the first fifty refer to
+//! Takes a report whose call sites have their whole stacks, returns one in which those after the first ones refer to
 //! frames of the report, and back. A server with a thousand call sites runs through the same fifteen hundred frames in all
 //! of them; written out they take nine tenths of the report. Pure.
 
 use std::{collections::HashMap, sync::Arc};
 
+use super::FIRST;
 use crate::report::{Frame, Report, Site};
 
-/// The call sites whose stacks are written out: they are worst first, and more than anybody looks at.
-const WHOLE: usize = 50;
-
-/// Moves the frames beyond the headline to the report's list, in all but the first call sites.
+/// Moves all frames but the headline to the report's list, in all but the first call sites.
 pub(super) fn share(report: &mut Report) {
     let mut numbers: HashMap<Frame, u32> = HashMap::new();
     let mut shared = Vec::new();
-    for site in report.sites.iter_mut().skip(WHOLE) {
-        let Some((shown, callers)) = site.frames.split_at_checked(site.headline + 1) else {
-            continue;
-        };
-        let number = |frame: &Frame| {
+    for site in report.sites.iter_mut().skip(FIRST) {
+        let Some((callees, rest)) = site.frames.split_at_checked(site.headline) else { continue };
+        let Some((shown, callers)) = rest.split_first() else { continue };
+        let mut number = |frame: &Frame| {
             let next = u32::try_from(shared.len()).unwrap_or(u32::MAX);
             *numbers.entry(frame.clone()).or_insert_with(|| {
                 shared.push(frame.clone());
                 next
             })
         };
+        site.callees = callees.iter().map(&mut number).collect();
         site.callers = callers.iter().map(number).collect();
-        site.frames = Arc::from(shown);
+        site.headline = 0;
+        site.frames = Arc::from([shown.clone()]);
     }
     report.frames = shared;
 }
@@ -35,13 +34,16 @@ pub(super) fn share(report: &mut Report) {
 /// Gives each call site its whole stack again. Numbers of no frame are left out.
 pub(super) fn unshare(report: &mut Report) {
     let shared = std::mem::take(&mut report.frames);
-    for Site { frames, callers, .. } in &mut report.sites {
-        if callers.is_empty() {
+    let frame = |at: u32| shared.get(usize::try_from(at).ok()?);
+    for Site { frames, headline, callees, callers, .. } in &mut report.sites {
+        if callees.is_empty() && callers.is_empty() {
             continue;
         }
-        let numbers = std::mem::take(callers).into_iter();
-        let callers = numbers.filter_map(|at| shared.get(usize::try_from(at).ok()?));
-        *frames = frames.iter().chain(callers).cloned().collect();
+        let callees: Vec<Frame> =
+            std::mem::take(callees).into_iter().filter_map(frame).cloned().collect();
+        *headline += callees.len();
+        let callers = std::mem::take(callers).into_iter().filter_map(frame).cloned();
+        *frames = callees.into_iter().chain(frames.iter().cloned()).chain(callers).collect();
     }
 }
 
@@ -69,12 +71,13 @@ mod tests {
         let whole = report(200);
         let mut written = whole.clone();
         share(&mut written);
-        assert!(written.sites[..WHOLE] == whole.sites[..WHOLE]);
+        assert!(written.sites[..FIRST] == whole.sites[..FIRST]);
         let (later, before) = (&written.sites[150], &whole.sites[150]);
-        assert_eq!((later.frames.len(), later.callers.len()), (2, 29));
+        assert_eq!((later.callees.len(), later.frames.len(), later.callers.len()), (1, 1, 29));
         // Who asked is where everybody looks for it.
         assert_eq!(later.asked(), before.asked());
-        assert_eq!(written.frames.len(), 29);
+        // The innermost ones differ.
+        assert_eq!(written.frames.len(), 150 + 29);
         unshare(&mut written);
         assert!(written == whole);
     }
@@ -87,10 +90,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_without_a_caller_and_a_number_of_no_frame_do_no_harm() {
+    fn a_stack_without_its_headline_and_a_number_of_no_frame_do_no_harm() {
         let mut odd = report(52);
         odd.sites[50].frames = Arc::from([]);
-        odd.sites[51].headline = 30;
+        odd.sites[51].headline = 31;
         let whole = odd.clone();
         share(&mut odd);
         assert!(odd == whole);
