@@ -97,3 +97,52 @@ fn description(owner: &Owner, kind: &ObjectType) -> FindingOwner {
         messages: messages(owner),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        lib_objects::ledger::{Belongings, Objects},
+        packs::Pack,
+        target::Pid,
+    };
+
+    /// An object of call site 1 or 2, with blocks of call sites.
+    fn owner(address: u64, site: u32, blocks: &[(u32, u64, u64)]) -> Owner {
+        let messages = Some(Messages { waiting: 7, received: 2, unsent: 0 });
+        let owned = Belongings { owner: address, site, blocks: blocks.to_vec(), messages };
+        Owner { pid: Pid(7), word: 3, text: "tcp://*:1".to_owned(), owned }
+    }
+
+    #[test]
+    fn a_call_site_belongs_to_the_objects_that_own_at_least_half_of_its_blocks() {
+        let text = "name = \"q\"\ntitle = \"q\"\nmarks = [\"q_new\"]\n[[kind]]\nname = \"q\"\nsentence = \"s\"\n\
+            created_by = [{ function = \"q_new\", type = 0 }]\n[kind.types]\n3 = \"PULL\"\n";
+        let kind = &Pack::parse("q.toml", text).unwrap().kinds[0];
+        let kinds = HashMap::from([(1, Arc::clone(kind)), (2, Arc::clone(kind))]);
+        let site = |number, count| SiteFigures {
+            number,
+            outstanding: Sum { count, bytes: 10 * count },
+            ..SiteFigures::default()
+        };
+        let owners = vec![
+            owner(0x10, 1, &[(5, 4, 40), (6, 1, 10)]),
+            owner(0x20, 1, &[(5, 2, 20)]),
+            owner(0x30, 2, &[(5, 3, 30), (6, 4, 40)]),
+            // Of no pack's type.
+            owner(0x40, 3, &[(7, 9, 90)]),
+        ];
+        let snapshot = Snapshot {
+            sites: vec![site(5, 9), site(6, 11), site(7, 9)],
+            objects: Some(Objects { owners, ..Objects::default() }),
+            ..Snapshot::default()
+        };
+        let found = Owners::of(&snapshot, &kinds);
+        assert_eq!(found.by_memory, HashMap::from([(5, 1)]));
+        let (described, count) = &found.described[&1];
+        assert_eq!((described.len(), *count), (2, 2));
+        assert_eq!(described[0].label(), "the PULL q at tcp://*:1");
+        assert_eq!(described[0].internals, Amount { count: 5, bytes: 50 });
+        assert_eq!(described[0].messages.map(|messages| messages.waiting), Some(7));
+    }
+}
