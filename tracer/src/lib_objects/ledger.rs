@@ -411,6 +411,19 @@ mod tests {
     }
 
     #[test]
+    fn what_an_object_owned_is_forgotten_with_the_object() {
+        let mut ledger = Ledger::default();
+        ledger.apply(acquired(8, 2, 100));
+        ledger.apply(acquired(16, 3, 100));
+        let of = |owner, site| Belongings { owner, site, blocks: vec![(9, 1, 10)], messages: None };
+        // The second one's address has become another call site's, and the third one is gone.
+        let internals = Internals([(PID, vec![of(8, 2), of(16, 2), of(24, 2)])].into());
+        let seen = [object(8, 2), object(16, 3)];
+        let found = owners(&ledger, &seen, &internals);
+        assert_eq!(found.iter().map(|one| one.owned.owner).collect::<Vec<_>>(), [8]);
+    }
+
+    #[test]
     fn the_oldest_of_each_call_site_are_shown() {
         let mut ledger = Ledger::default();
         let many = SHOWN as u64 + 50;
