@@ -7,8 +7,11 @@
  *     heap|mmap|descriptor|thread  PROCESS  COUNT  BYTES  OFFSET…
  *
  * PROCESS is 0 for the first one and a number for each forked one that has not ended; OFFSETs are the return addresses
- * within the program's file, innermost first. It knows nothing of exam.h but the protocol, and sees only calls that the
- * program makes into the C library, not the system calls of the C library itself. */
+ * within the program's file, innermost first, and `NAME:OFFSET` those within a shared object beside it, which may be
+ * unloaded by then. Before each return address is the address after the first byte of the function that was called
+ * there, if the call says which: it is no longer on the stack if it ended in a tail jump. The witness knows nothing of
+ * exam.h but the protocol, and sees only calls that the program makes into the C library, not the system calls of the C
+ * library itself. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -34,6 +37,8 @@ static const char *const kinds[] = {"heap", "mmap", "descriptor", "thread"};
 /* Sizes: at most 2 million objects at once; 65,536 call paths (one per forked process); frames beyond 24 are callers of
  * `main` or of a thread's function in all exam programs. Memory is touched only as far as it is used. */
 enum { OBJECTS = 1 << 21, BUCKETS = 1 << 18, PATHS = 1 << 16, FRAMES = 24, PROCESSES = 1 << 16 };
+/* The program and the shared objects beside it; the largest has a few. */
+enum { FILES = 8, FILE_SHIFT = 48 };
 
 struct object {
     uintptr_t handle;
@@ -45,7 +50,7 @@ struct path {
     long count, bytes;
     uint32_t process;
     uint8_t kind, length, used;
-    uintptr_t frames[FRAMES];
+    uintptr_t frames[2 * FRAMES]; /* with the function called at each; the file's number in the upper bits */
 };
 enum { DETACHED = 1, ENDED = 2 }; /* of a thread, in place of a size */
 /* In memory that forked processes share. */
@@ -54,12 +59,17 @@ static struct shared {
     int counting;
     uint32_t processes, objects, unused, buckets[BUCKETS];
     uint8_t ended[PROCESSES];
+    char files[FILES][64]; /* their names; that of the program is empty */
     struct object object[OBJECTS]; /* 0 is none */
     struct path path[PATHS];
 } *shared;
 static uint32_t process;
-static uintptr_t start, end; /* of the program's code */
-static uintptr_t base;
+static struct code { /* of the program, and of the shared objects beside it that are loaded */
+    uintptr_t start, end, base;
+    uint32_t file;
+} codes[FILES];
+static int codes_length;
+static char folder[4096]; /* of the program, with the last slash */
 static __thread int inside;
 
 /* The C library's own `syscall`, also before this library is set up. */
@@ -76,6 +86,8 @@ static int (*real_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *)
 static int (*real_join)(pthread_t, void **), (*real_detach)(pthread_t), (*real_closedir)(DIR *), (*real_fclose)(FILE *);
 static DIR *(*real_opendir)(const char *);
 static FILE *(*real_fopen)(const char *, const char *);
+static void *(*real_dlopen)(const char *, int);
+static int (*real_dlclose)(void *);
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
@@ -87,16 +99,56 @@ __attribute__((noreturn)) static void fail(const char *what) {
     __builtin_unreachable();
 }
 
-static int find_program(struct dl_phdr_info *info, size_t size, void *data) {
-    (void)size, (void)data;
-    base = info->dlpi_addr;
+static uint32_t number_of_file(const char *name) {
+    uint32_t file = 0;
+    pthread_mutex_lock(&shared->lock);
+    while (file < FILES && strcmp(shared->files[file], name) != 0 && (file == 0 || shared->files[file][0] != 0)) file++;
+    if (file == FILES) fail("witness: too many shared objects\n");
+    snprintf(shared->files[file], sizeof shared->files[file], "%s", name);
+    pthread_mutex_unlock(&shared->lock);
+    return file;
+}
+
+struct found {
+    struct code codes[FILES];
+    int length;
+};
+
+static int add_code(struct dl_phdr_info *info, size_t size, void *data) {
+    struct found *found = (struct found *)data;
+    size_t length = strlen(folder);
+    const char *name = info->dlpi_name; /* that of the program is empty */
+    (void)size;
+    if (name[0] != 0) {
+        if (strncmp(name, folder, length) != 0 || strstr(name, "witness") != NULL) return 0;
+        name += length;
+    }
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *header = &info->dlpi_phdr[i];
         if (header->p_type != PT_LOAD || !(header->p_flags & PF_X)) continue;
-        start = base + header->p_vaddr;
-        end = start + header->p_memsz;
+        if (found->length == FILES) fail("witness: too many shared objects\n");
+        uintptr_t start = info->dlpi_addr + header->p_vaddr;
+        found->codes[found->length++] =
+            (struct code){start, start + header->p_memsz, info->dlpi_addr, number_of_file(name)};
     }
-    return 1; /* the program is the first */
+    return 0;
+}
+
+/* At the beginning, and when a shared object was loaded or unloaded. The linker's lock is never taken within the own one:
+ * the linker allocates while it holds its lock. */
+static void find_codes(void) {
+    struct found found = {.length = 0};
+    dl_iterate_phdr(add_code, &found);
+    pthread_mutex_lock(&shared->lock);
+    memcpy(codes, found.codes, sizeof codes);
+    codes_length = found.length;
+    pthread_mutex_unlock(&shared->lock);
+}
+
+static const struct code *code_at(uintptr_t address) {
+    for (const struct code *code = codes; code < codes + codes_length; code++)
+        if (address >= code->start && address < code->end) return code;
+    return NULL;
 }
 
 static void in_child(void) {
@@ -116,7 +168,9 @@ __attribute__((constructor)) static void set_up(void) {
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
     pthread_mutex_init(&memory->lock, &attributes);
     memory->objects = 1;
-    dl_iterate_phdr(find_program, NULL);
+    ssize_t length = kernel(SYS_readlink, "/proc/self/exe", folder, sizeof folder - 1);
+    while (length > 0 && folder[length - 1] != '/') length--;
+    folder[length > 0 ? length : 0] = 0;
     backtrace(frames, 2); /* loads the unwinder */
     *(void **)&real_create = dlsym(RTLD_NEXT, "pthread_create");
     *(void **)&real_join = dlsym(RTLD_NEXT, "pthread_join");
@@ -125,13 +179,35 @@ __attribute__((constructor)) static void set_up(void) {
     *(void **)&real_closedir = dlsym(RTLD_NEXT, "closedir");
     *(void **)&real_fopen = dlsym(RTLD_NEXT, "fopen");
     *(void **)&real_fclose = dlsym(RTLD_NEXT, "fclose");
+    *(void **)&real_dlopen = dlsym(RTLD_NEXT, "dlopen");
+    *(void **)&real_dlclose = dlsym(RTLD_NEXT, "dlclose");
     pthread_atfork(NULL, NULL, in_child);
     pthread_key_create(&at_end, thread_ended);
     shared = memory;
+    find_codes();
 }
 
 static int is_counting(void) {
     return shared != NULL && __atomic_load_n(&shared->counting, __ATOMIC_RELAXED) && !inside;
+}
+
+/* Where the call before a return address goes; 0 if it does not say. The lock is held. */
+static uintptr_t called_before(uintptr_t address) {
+    enum { CALL = 0xE8, LENGTH = 5 }; /* with a distance of 32 bits, of x86-64 */
+    const struct code *code = code_at(address);
+    const uint8_t *call = (const uint8_t *)(address - LENGTH);
+    int32_t distance;
+    if (code == NULL || address - code->start < LENGTH || call[0] != CALL) return 0;
+    memcpy(&distance, call + 1, sizeof distance);
+    return address + (uintptr_t)(intptr_t)distance;
+}
+
+static void add_frame(struct path *path, uintptr_t address, uint64_t *hash) {
+    const struct code *code = code_at(address);
+    if (code == NULL || path->length == 2 * FRAMES) return;
+    uintptr_t frame = (uintptr_t)code->file << FILE_SHIFT | (address - code->base);
+    path->frames[path->length++] = frame;
+    *hash = (*hash ^ frame) * 0x9E3779B97F4A7C15u;
 }
 
 static uint32_t find_path(enum kind kind) {
@@ -141,12 +217,13 @@ static uint32_t find_path(enum kind kind) {
     inside = 1;
     int length = backtrace(frames, FRAMES + 8);
     inside = 0;
-    for (int i = 0; i < length && path.length < FRAMES; i++) {
-        uintptr_t frame = (uintptr_t)frames[i];
-        if (frame < start || frame >= end) continue;
-        path.frames[path.length++] = frame - base;
-        hash = (hash ^ frame) * 0x9E3779B97F4A7C15u;
+    pthread_mutex_lock(&shared->lock);
+    for (int i = 0; i < length && path.length < 2 * FRAMES; i++) {
+        uintptr_t frame = (uintptr_t)frames[i], called = called_before(frame);
+        if (called != 0) add_frame(&path, called + 1, &hash);
+        add_frame(&path, frame, &hash);
     }
+    pthread_mutex_unlock(&shared->lock);
     for (uint32_t at = hash >> 48, tries = 0; tries < PATHS; at = (at + 1) % PATHS, tries++) {
         struct path *found = &shared->path[at];
         pthread_mutex_lock(&shared->lock);
@@ -399,8 +476,23 @@ long syscall(long number, ...) {
     va_start(rest, number);
     for (int i = 0; i < 6; i++) argument[i] = va_arg(rest, long);
     va_end(rest);
+    if (number == SYS_munmap) forget(MMAP, (uintptr_t)argument[0]); /* first: another thread may get the address at once */
     long result = kernel(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
+    if (number == SYS_mmap && (void *)result != MAP_FAILED) note(MMAP, (uintptr_t)result, (size_t)argument[1]);
     return number == SYS_pidfd_open ? descriptor(result) : result;
+}
+
+/* --- Code that comes and goes --- */
+
+void *dlopen(const char *path, int flags) {
+    void *library = real_dlopen(path, flags);
+    find_codes();
+    return library;
+}
+int dlclose(void *library) {
+    int result = real_dlclose(library);
+    find_codes();
+    return result;
 }
 
 /* --- Protocol --- */
@@ -417,7 +509,7 @@ ssize_t read(int file, void *to, size_t size) {
 }
 
 static void write_counts(void) {
-    char line[FRAMES * 20 + 100];
+    char line[2 * FRAMES * 80 + 100];
     const char *name = getenv("EXAM_WITNESS");
     int out = name == NULL ? -1 : (int)kernel(SYS_openat, AT_FDCWD, name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (out < 0) fail("witness: could not write\n");
@@ -425,8 +517,12 @@ static void write_counts(void) {
         if (path->count == 0 || shared->ended[path->process]) continue;
         int length = snprintf(line, sizeof line, "%s %u %ld %ld", kinds[path->kind], path->process, path->count,
                               path->bytes);
-        for (int i = 0; i < path->length; i++)
-            length += snprintf(line + length, sizeof line - (size_t)length, " %zx", (size_t)path->frames[i]);
+        for (int i = 0; i < path->length; i++) {
+            const char *file = shared->files[path->frames[i] >> FILE_SHIFT];
+            size_t offset = path->frames[i] & (((size_t)1 << FILE_SHIFT) - 1);
+            length += snprintf(line + length, sizeof line - (size_t)length, " %s%s%zx", file, file[0] == 0 ? "" : ":",
+                               offset);
+        }
         line[length++] = '\n';
         if (kernel(SYS_write, out, line, length) != length) fail("witness: could not write\n");
     }

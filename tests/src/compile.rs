@@ -130,13 +130,25 @@ pub fn exam_witness() -> Result<PathBuf> {
     build("gcc", "libexam_witness.so", &source, &SHARED, &[])
 }
 
-/// A program of the exam, compiled as a server would be: optimized, without frame pointers.
-pub(crate) fn exam_program(source: &Path, name: &str) -> Result<PathBuf> {
-    const FLAGS: [&str; 6] = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"];
+/// Flags of programs of the exam, compiled as servers are: optimized, without frame pointers.
+const EXAM: [&str; 6] = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"];
+
+/// A program of the exam, linked with these of its own shared objects.
+pub(crate) fn exam_program(source: &Path, name: &str, linked: &[PathBuf]) -> Result<PathBuf> {
     let is_c = source.extension().is_some_and(|end| end == "c");
     let (compiler, standard) = if is_c { ("gcc", "-std=gnu11") } else { ("g++", "-std=c++17") };
+    let linked: Vec<&str> = linked.iter().filter_map(|object| object.to_str()).collect();
     let product = format!("exam_{name}");
-    build(compiler, &product, source, &[&[standard], &FLAGS[..]].concat(), &[])
+    build(compiler, &product, source, &[&[standard], &EXAM[..]].concat(), &linked)
+}
+
+/// A shared object of a program of the exam: its plugin, or a library that it is linked with. It is beside the program, and
+/// its name begins with the program's.
+pub(crate) fn exam_object(source: &Path, program: &str) -> Result<PathBuf> {
+    let name = source.file_stem().unwrap_or_default().to_string_lossy();
+    let product = format!("exam_{program}_{name}.so");
+    let flags = [&["-std=gnu11", "-shared", "-fPIC"], &EXAM[..]].concat();
+    build("gcc", &product, source, &flags, &[])
 }
 
 /// Compiles `source` to `product`, unless the product is up to date.
@@ -181,12 +193,12 @@ pub(crate) fn build(
 }
 
 /// Other files that a victim depends on: shared headers, and headers whose names start with the victim's name. Programs
-/// of the exam share a header in the folder above.
+/// of the exam share a header in the folder above, and their shared objects in the one above that.
 fn headers(source: &Path) -> Result<Vec<PathBuf>> {
     let folder = source.parent().unwrap_or(Path::new("."));
     let name = source.file_stem().unwrap_or_default().to_string_lossy();
-    let exam = folder.join("../exam.h");
-    let mut found: Vec<PathBuf> = Some(exam).filter(|header| header.exists()).into_iter().collect();
+    let exam = ["../exam.h", "../../exam.h"].map(|header| folder.join(header));
+    let mut found: Vec<PathBuf> = exam.into_iter().filter(|header| header.exists()).collect();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let file = entry.file_name();

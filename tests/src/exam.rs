@@ -32,6 +32,9 @@ pub struct ExamProgram {
     pub name: String,
     /// Its source file.
     pub source: PathBuf,
+    /// Sources of its shared objects, in a folder of its name: libraries that it is linked with (`lib*.c`), and plugins
+    /// that it loads.
+    pub objects: Vec<PathBuf>,
     /// Whether no rule may be tuned on it.
     pub held_out: bool,
     /// How to play it: at least one way.
@@ -49,6 +52,9 @@ pub struct Play {
     pub exam_seconds: f64,
     /// Virtual seconds that pass in one of them.
     pub speed: f64,
+    /// Whether leaktrace finds and follows its processes itself (`--children`). If not, those that it has forked before
+    /// `go` are named.
+    pub follows_children: bool,
     /// The functions that leak; none in a healthy program.
     pub leaks: BTreeSet<String>,
 }
@@ -71,6 +77,7 @@ impl ExamProgram {
             ensure!(!own.is_empty(), "`{name}` has no line in tests/exam/plays.txt");
             programs.push(Self {
                 held_out: source.parent().is_some_and(|folder| folder.ends_with("held_out")),
+                objects: sources_in(&source.with_extension(""))?,
                 name,
                 source,
                 plays: own.into_iter().map(|(_, play)| play).collect(),
@@ -81,9 +88,19 @@ impl ExamProgram {
         Ok(programs)
     }
 
-    /// Compiles it if needed, as `README.md` says.
+    /// Compiles it if needed, as `README.md` says. Its shared objects are then beside it.
     pub fn compile(&self) -> Result<PathBuf> {
-        compile::exam_program(&self.source, &self.name)
+        let mut linked = self.compile_objects()?;
+        linked.retain(|object| {
+            let prefix = format!("exam_{}_lib", self.name);
+            object.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        });
+        compile::exam_program(&self.source, &self.name, &linked)
+    }
+
+    /// Compiles its shared objects if needed.
+    pub fn compile_objects(&self) -> Result<Vec<PathBuf>> {
+        self.objects.iter().map(|source| compile::exam_object(source, &self.name)).collect()
     }
 
     /// Starts it for a play, and waits until it is ready: the moment to attach. `set_up` may add to the command.
@@ -119,14 +136,19 @@ pub fn judged(recordings: &[Recording]) -> Result<Vec<score::Play>> {
     Ok(plays)
 }
 
-/// Sources in the folders of the exam.
+/// Sources of programs in the folders of the exam.
 fn sources(exam: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in fs::read_dir(exam)? {
-        let folder = folder?.path();
-        if !folder.is_dir() {
-            continue;
-        }
+        found.extend(sources_in(&folder?.path())?);
+    }
+    Ok(found)
+}
+
+/// Sources in a folder, in the order of their names; none if there is no such folder.
+fn sources_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    if folder.is_dir() {
         for file in fs::read_dir(folder)? {
             let file = file?.path();
             if file.extension().is_some_and(|end| end == "c" || end == "cpp") {
@@ -134,8 +156,12 @@ fn sources(exam: &Path) -> Result<Vec<PathBuf>> {
             }
         }
     }
+    found.sort();
     Ok(found)
 }
+
+/// The option of `leaktrace` that a line of `plays.txt` may have.
+const FOLLOW: &str = "--children";
 
 impl Play {
     fn parse(line: &str) -> Result<(String, Self)> {
@@ -147,8 +173,13 @@ impl Play {
         let (seconds, exam_seconds) = seconds.split_once('-').unwrap_or((seconds, seconds));
         let (seconds, exam_seconds) = (seconds.parse()?, exam_seconds.parse()?);
         let speed = word("speed")?.parse()?;
-        let leaks = words.map(str::to_owned).collect();
-        Ok((program, Self { variant, seconds, exam_seconds, speed, leaks }))
+        let (options, leaks): (Vec<&str>, Vec<&str>) =
+            words.partition(|word| word.starts_with('-'));
+        let unknown = options.iter().find(|option| **option != FOLLOW);
+        ensure!(unknown.is_none(), "unknown option {unknown:?}; `{FOLLOW}` is the only one");
+        let leaks = leaks.into_iter().map(str::to_owned).collect();
+        let follows_children = !options.is_empty();
+        Ok((program, Self { variant, seconds, exam_seconds, speed, follows_children, leaks }))
     }
 }
 
@@ -169,17 +200,20 @@ impl ExamRun {
         self.victim.send(&format!("go {seconds} {speed}"))
     }
 
-    /// The processes to trace, as `-p` takes them: it, and those that it has forked before `go`. The last of these is
-    /// the one of the clients.
-    pub fn traced(&self) -> Result<String> {
+    /// The processes to trace, as options of leaktrace. Those that it has forked before `go` are named, unless leaktrace
+    /// is to follow children: the last of them is the one of the clients.
+    pub fn traced(&self, play: &Play) -> Result<Vec<String>> {
         let pid = self.pid();
+        if play.follows_children {
+            return Ok(["-p", &pid.to_string(), FOLLOW].map(str::to_owned).to_vec());
+        }
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
         let mut traced = vec![pid.to_string()];
         traced.extend(children.split_whitespace().map(str::to_owned));
         if traced.len() > 1 {
             traced.pop();
         }
-        Ok(traced.join(","))
+        Ok(vec!["-p".to_owned(), traced.join(",")])
     }
 
     /// The line with its truth, when its work is done; it still holds everything.
@@ -363,4 +397,21 @@ fn kind(found: &Value) -> Result<String> {
     let kind = word(found, "kind")?;
     ensure!(KINDS.contains(&&*kind), "the kind `{kind}`");
     Ok(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_table_names_what_leaks_and_whether_children_are_followed() -> Result<()> {
+        let (program, play) = Play::parse("server  leaks  60-90 2  --children copy_name keep_row")?;
+        assert_eq!((&*program, play.variant.as_deref()), ("server", Some("leaks")));
+        assert_eq!((play.seconds, play.exam_seconds, play.speed), (60.0, 90.0, 2.0));
+        assert!(play.follows_children && play.leaks.iter().eq(["copy_name", "keep_row"]));
+        let (_, play) = Play::parse("server - 60 1")?;
+        assert!(play.variant.is_none() && !play.follows_children && play.leaks.is_empty());
+        assert!(Play::parse("server - 60 1 --child").is_err());
+        Ok(())
+    }
 }

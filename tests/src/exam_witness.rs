@@ -1,11 +1,11 @@
 //! The witness of the exam: what a program holds by call path, counted below it (`tests/exam/witness.c`).
 //!
-//! Takes the witness's file and the program's symbol table; hands on what each function of the program holds. It knows
-//! nothing of the program's truth.
+//! Takes the witness's file and the symbol tables of the program and its shared objects; hands on what each of their
+//! functions holds. It knows nothing of the program's truth.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -13,21 +13,29 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::exam::Held;
 
-/// The functions of an executable by their addresses, named without parameters.
-#[derive(Debug)]
+/// The functions of a program and its shared objects by their addresses, named without parameters.
+#[derive(Debug, Default)]
 pub struct Functions {
-    by_start: BTreeMap<u64, (u64, String)>,
+    /// By the file's name, which is empty for the program, and by the start.
+    by_start: BTreeMap<(String, u64), (u64, String)>,
     /// Names of functions, without the parts that the compiler moved away.
     whole: Vec<String>,
 }
 
 impl Functions {
-    /// Reads the symbol table by `nm`.
-    pub fn of(program: &Path) -> Result<Self> {
-        let output =
-            Command::new("nm").args(["-C", "-S", "--defined-only"]).arg(program).output()?;
-        ensure!(output.status.success(), "`nm {}` ended with {}", program.display(), output.status);
-        let (mut by_start, mut whole) = (BTreeMap::new(), Vec::new());
+    /// Reads the symbol tables by `nm`.
+    pub fn of(program: &Path, objects: &[PathBuf]) -> Result<Self> {
+        let mut functions = Self::default();
+        functions.read(program, "")?;
+        for object in objects {
+            functions.read(object, &object.file_name().context("a name")?.to_string_lossy())?;
+        }
+        Ok(functions)
+    }
+
+    fn read(&mut self, path: &Path, file: &str) -> Result<()> {
+        let output = Command::new("nm").args(["-C", "-S", "--defined-only"]).arg(path).output()?;
+        ensure!(output.status.success(), "`nm {}` ended with {}", path.display(), output.status);
         for line in String::from_utf8(output.stdout)?.lines() {
             let mut fields = line.splitn(4, ' ');
             let (Some(start), Some(size), Some(class), Some(name)) =
@@ -42,11 +50,11 @@ impl Functions {
             let end = start + u64::from_str_radix(size, 16)?;
             let function = without_parameters(name).to_owned();
             if !name.contains(" [clone ") {
-                whole.push(function.clone());
+                self.whole.push(function.clone());
             }
-            by_start.insert(start, (end, function));
+            self.by_start.insert((file.to_owned(), start), (end, function));
         }
-        Ok(Self { by_start, whole })
+        Ok(())
     }
 
     /// Whether there is exactly one function of this name.
@@ -54,10 +62,11 @@ impl Functions {
         self.whole.iter().filter(|function| *function == name).count() == 1
     }
 
-    /// The function that a call at this return address belongs to.
-    fn at(&self, return_address: u64) -> Option<&str> {
-        let (_, (end, name)) = self.by_start.range(..return_address).next_back()?;
-        (return_address <= *end).then_some(name)
+    /// The function that a call at this return address in a file belongs to.
+    fn at(&self, file: &str, return_address: u64) -> Option<&str> {
+        let before = ..(file.to_owned(), return_address);
+        let ((of_file, _), (end, name)) = self.by_start.range(before).next_back()?;
+        (of_file == file && return_address <= *end).then_some(name)
     }
 }
 
@@ -94,8 +103,9 @@ impl Witnessed {
             }
             let mut owner = None;
             for frame in path {
-                let address = u64::from_str_radix(frame, 16).context("an address")?;
-                owner = functions.at(address).filter(|name| wanted.contains(name));
+                let (file, address) = frame.split_once(':').unwrap_or(("", frame));
+                let address = u64::from_str_radix(address, 16).context("an address")?;
+                owner = functions.at(file, address).filter(|name| wanted.contains(name));
                 if owner.is_some() {
                     break;
                 }
@@ -126,10 +136,12 @@ mod tests {
 
     #[test]
     fn an_object_belongs_to_the_innermost_function_that_acquires() -> Result<()> {
-        let named = |name: &str, start, end| (start, (end, name.to_owned()));
-        let by_start = BTreeMap::from([named("make", 16, 32), named("helper", 32, 48)]);
-        let functions = Functions { by_start, whole: Vec::new() };
-        let note = "heap 0 2 30 21 18\nheap 4 1 5 18\ndescriptor 0 3 0 21\n";
+        let named =
+            |file: &str, name: &str, start, end| ((file.to_owned(), start), (end, name.to_owned()));
+        let by_start =
+            [named("", "make", 16, 32), named("", "helper", 32, 48), named("a.so", "take", 16, 32)];
+        let functions = Functions { by_start: by_start.into(), whole: Vec::new() };
+        let note = "heap 0 2 30 a.so:18 21 18\nheap 4 1 5 18\ndescriptor 0 3 0 21\n";
         let seen = Witnessed::parse(note, &functions, &BTreeSet::from(["make"]))?;
         let make = ("make".to_owned(), "heap".to_owned());
         assert_eq!(seen.by_function, BTreeMap::from([(make, Held { count: 3, bytes: 35 })]));

@@ -49,10 +49,10 @@ fn is_true(program: &ExamProgram, play: &Play) -> Result<()> {
     ensure!(truth.program == program.name && truth.variant == play.variant, "{truth:?}");
     ensure!(truth.leaking() == play.leaks, "plays.txt says that {:?} leaks", play.leaks);
     ensure!(truth.leaks.iter().all(|leak| (0.0..=SECONDS).contains(&leak.began_s)), "{truth:?}");
-    let functions = Functions::of(&program.compile()?)?;
+    let functions = Functions::of(&program.compile()?, &program.compile_objects()?)?;
     let wanted: BTreeSet<&str> = truth.sites().map(|(function, ..)| function).collect();
     for function in &wanted {
-        ensure!(functions.has(function), "`{function}` is not one function of the executable");
+        ensure!(functions.has(function), "`{function}` is not one function of the program");
     }
     let seen = Witnessed::parse(&fs::read_to_string(&note)?, &functions, &wanted)?;
     compare(&truth, &seen)?;

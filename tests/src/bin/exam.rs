@@ -33,7 +33,7 @@ cargo xtask exam --live [--jobs N] [--again] [--commit] [--write] [PROGRAM]…
     their tapes into target/exam, and judges these; PROGRAM: only these, such as `http_cache` or `leaks_libevent`
     --jobs N   so many at once (4)
     --again    judges the tapes in target/exam without a new play
-    --commit   puts the small tapes into tests/exam/tapes in place of the old ones
+    --commit   puts the small tapes into tests/exam/tapes in place of the old ones of the same plays
 --write puts the tables into docs/exam.md. Exit status 1: a verdict is not as good as promised.";
 
 /// What to do.
@@ -69,8 +69,8 @@ impl Options {
         if !options.live && (needs_live || !options.programs.is_empty()) {
             bail!("only with --live\n{HELP}");
         }
-        if !options.programs.is_empty() && (options.commit || options.write) {
-            bail!("tapes and tables are written for all programs, not for some\n{HELP}");
+        if !options.programs.is_empty() && options.write {
+            bail!("tables are written for all programs, not for some\n{HELP}");
         }
         Ok(options)
     }
@@ -109,7 +109,10 @@ fn run(options: &Options) -> Result<ExitCode> {
         bail!("no tapes in `{}`; help: cargo xtask exam --live", folder.display());
     }
     if options.commit {
-        println!("too large to commit:\n{}", committed::replace(&recordings)?);
+        println!(
+            "too large to commit:\n{}",
+            committed::replace(&recordings, !options.programs.is_empty())?
+        );
     }
     let plays = judged(&recordings)?;
     let mut text = tables::text(&plays)?;

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// All kinds of resources.
-const KINDS: &str = "heap,mmap,object,fd,socket";
+const KINDS: &str = "heap,mmap,object,fd,socket,thread";
 
 /// Objects of a library's program: four a second for a minute.
 const OBJECTS: u64 = 240;
@@ -115,7 +115,7 @@ impl Playable {
         let (report, line, went, ended) = match &self.work {
             Work::Exam { program, play } => {
                 let mut run = program.start(play, |_| {})?;
-                let trace = attach(&run.traced()?, &tape, &[])?;
+                let trace = attach(&run.traced(play)?, &tape)?;
                 let went = SystemTime::now();
                 run.go(play.exam_seconds, play.speed)?;
                 let line = run.line(limit)?;
@@ -130,8 +130,10 @@ impl Playable {
                 let arguments = [&*case.name, way, &objects, &seconds];
                 let mut victim = Victim::start_program(&leaks::program(library)?, &arguments)?;
                 let pack = leaks::pack(library).map(|pack| pack.display().to_string());
-                let pack: Vec<&str> = pack.iter().flat_map(|pack| ["--pack", pack]).collect();
-                let trace = attach(&victim.pid().to_string(), &tape, &pack)?;
+                let pid = victim.pid().to_string();
+                let mut options = vec!["-p".to_owned(), pid];
+                options.extend(pack.into_iter().flat_map(|pack| ["--pack".to_owned(), pack]));
+                let trace = attach(&options, &tape)?;
                 let went = SystemTime::now();
                 victim.go()?;
                 let said = victim.line_within(limit)?;
@@ -162,11 +164,12 @@ impl Playable {
     }
 }
 
-/// Attaches to these processes, with everything traced and recorded.
-fn attach(pids: &str, tape: &Path, more: &[&str]) -> Result<Trace> {
+/// Attaches to what these options say, with everything traced and recorded.
+fn attach(options: &[String], tape: &Path) -> Result<Trace> {
     let tape = tape.to_str().context("a path in UTF-8")?;
-    let options = ["-p", pids, "--kind", KINDS, "--record", tape, "--redact"];
-    let mut trace = Trace::start(&[&options, more].concat())?;
+    let mut all: Vec<&str> = options.iter().map(String::as_str).collect();
+    all.extend(["--kind", KINDS, "--record", tape, "--redact"]);
+    let mut trace = Trace::start(&all)?;
     trace.wait_until_attached()?;
     Ok(trace)
 }

@@ -32,6 +32,8 @@ pub(super) struct Memory {
     /// What no traced call asks for, and is known: free memory that the allocator keeps, and stacks.
     kept: Forecast,
     stacks: Forecast,
+    /// Stacks of threads that are outstanding, also of those that have ended.
+    thread_stacks: Forecast,
     /// The last figures: between two readings, and after the targets have ended.
     last: Option<ProcessMemory>,
     first_ns: Option<u64>,
@@ -120,6 +122,7 @@ impl Memory {
             let file_bytes = sum(|one| one.memory.file);
             let shared_bytes = sum(|one| one.memory.shared);
             let stacks_bytes = sum(|one| one.stacks);
+            let thread_stacks = snapshot.threads.values().map(|threads| threads.resident_bytes);
             let before = self.last.unwrap_or_default();
             let amounts = [
                 (&mut self.anonymous, anon_bytes),
@@ -131,6 +134,7 @@ impl Memory {
                 (&mut self.shared_mappings, Some(mapped.shared)),
                 (&mut self.kept, before.heap_kept_bytes),
                 (&mut self.stacks, stacks_bytes),
+                (&mut self.thread_stacks, Some(thread_stacks.sum())),
             ];
             for (history, bytes) in amounts {
                 if let Some(bytes) = bytes {
@@ -173,9 +177,10 @@ impl Memory {
         let of = |part: &Forecast, which: fn(&Growth) -> f64| {
             let rise = part.rise()?;
             let mut asked = self.asked_over(&rise);
-            for known in [&self.kept, &self.stacks] {
-                asked.anonymous += known.slope_over(&rise).unwrap_or(0.0).max(0.0);
-            }
+            let slope = |known: &Forecast| known.slope_over(&rise).unwrap_or(0.0).max(0.0);
+            // Threads that run have their stacks in both; those of outstanding threads were asked for.
+            let other_stacks = slope(&self.stacks) - slope(&self.thread_stacks);
+            asked.anonymous += slope(&self.kept) + other_stacks.max(0.0);
             let left = which(&asked.leaves_of(self.growth_over(&rise)));
             Some(PartGrowth {
                 bytes_per_s: rise.slope.per_s,
@@ -204,7 +209,7 @@ impl Memory {
     fn asked_over(&self, rise: &Rise) -> Asked {
         let slope = |part: &Forecast| part.slope_over(rise).unwrap_or(0.0);
         Asked {
-            anonymous: slope(&self.asked),
+            anonymous: slope(&self.asked) + slope(&self.thread_stacks).max(0.0),
             private_file: slope(&self.private_files),
             shared_file: slope(&self.shared_files),
             shared: slope(&self.shared_mappings),
@@ -217,7 +222,7 @@ mod tests {
     use super::*;
     use crate::{
         format,
-        snapshot::LimitReadings,
+        snapshot::{LimitReadings, SiteThreads},
         target::{Pid, usage::Usage},
     };
 
@@ -323,6 +328,25 @@ mod tests {
         let memory = grown([unit, 0, 0], 0, untraced);
         assert_eq!(memory.growth.anonymous.unwrap().unexplained_bytes_per_s, None);
         assert_eq!(memory.unexplained().count(), 0);
+    }
+
+    #[test]
+    fn stacks_of_threads_that_ended_and_were_never_joined_explain_growth() {
+        const UNIT: u64 = 1 << 20;
+        let mut memory = Memory::default();
+        // Threads that run grow by a fourth of that; their stacks are among all that run.
+        for second in 0..40 {
+            let mut snapshot = snapshot(second, &[reading(4 * UNIT * second, Some(UNIT * second))]);
+            let resident_bytes = 3 * UNIT * second;
+            snapshot.threads =
+                [(1, SiteThreads { resident_bytes, ..SiteThreads::default() })].into();
+            memory.report(&snapshot, &totals(0), COMPLETE);
+        }
+        let memory = memory.last.unwrap();
+        assert!((memory.explained_growth.unwrap() - 0.75).abs() < 1e-6, "{memory:?}");
+        let anonymous = memory.growth.anonymous.unwrap();
+        let rates = [anonymous.bytes_per_s, anonymous.unexplained_bytes_per_s.unwrap()];
+        assert_eq!(rates.map(format::magnitude), [4 * UNIT, UNIT]);
     }
 
     #[test]

@@ -405,6 +405,8 @@ impl Ledger {
             self.resolve_pending(&handle, held, Taken::Block(block));
         } else if self.family.is_from_before_exec(&handle, &block) {
             self.resources.totals.settle(&block);
+            // A copy's call site may be new: the exec has not seen it.
+            self.resources.totals.leave(block.site);
         } else {
             self.resources.place(handle, block);
         }

@@ -656,6 +656,24 @@ fn a_short_lived_child_costs_no_copies_and_a_release_of_one_costs_one() {
 }
 
 #[test]
+fn a_copy_that_arrives_after_its_childs_exec_is_of_the_former_program() {
+    let (mut ledger, child) = (Ledger::default(), Pid(2));
+    ledger.begin(PID);
+    ledger.apply(stack(1, PID, &[1, 2]));
+    ledger.apply(forked(PID, child, 10));
+    ledger.apply(Event::Executed { pid: child, parent: None, position: 20, time_ns: 1 });
+    // Drained late.
+    ledger.apply(acquired(8, 5, 1, 100));
+    let of_child: Vec<(bool, u64, u64)> = ledger
+        .sites()
+        .filter_map(|(_, site, tally)| Some((site?, tally)))
+        .filter(|(site, _)| site.pid == child)
+        .map(|(site, tally)| (site.former, tally.inherited().count, tally.outstanding().count))
+        .collect();
+    assert_eq!(of_child, [(true, 1, 0)]);
+}
+
+#[test]
 fn numbers_of_ended_processes_are_free_unless_their_process_id_is_used_again() {
     let mut ledger = Ledger::default();
     ledger.begin(PID);

@@ -360,15 +360,18 @@ impl Totals {
 
     /// `pid` has called exec: the addresses of its call sites belong to the former program.
     pub(super) fn executed(&mut self, pid: Pid) {
-        for number in self.of_process.get(&pid).into_iter().flatten() {
-            if let Some(index) = number.checked_sub(FIRST_COPY) {
-                if let Some(copied) = self.copies.get_mut(index as usize) {
-                    copied.former = true;
-                }
-            } else if let Some(site) = self.sites.get_mut(*number as usize).and_then(Option::as_mut)
-            {
-                site.former = true;
+        let numbers = self.of_process.get(&pid).cloned();
+        numbers.into_iter().flatten().for_each(|number| self.leave(number));
+    }
+
+    /// The addresses of a call site belong to a former program.
+    pub(super) fn leave(&mut self, number: u32) {
+        if let Some(index) = number.checked_sub(FIRST_COPY) {
+            if let Some(copied) = self.copies.get_mut(index as usize) {
+                copied.former = true;
             }
+        } else if let Some(site) = self.sites.get_mut(number as usize).and_then(Option::as_mut) {
+            site.former = true;
         }
     }
 
