@@ -51,7 +51,7 @@ pub fn victim_with(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf>
         if c.exists() { ("gcc", "-std=gnu17", c) } else { ("g++", "-std=c++17", cxx) };
     let libraries: &[&str] = match name {
         "http_server" | "deep" | "leaks_libevent" => &["-levent"],
-        "leaks_libzmq" => &["-lzmq"],
+        "leaks_libzmq" | "queues_libzmq" => &["-lzmq"],
         "leaks_cares" => &["-lcares"],
         "leaks_uv" => &["-luv"],
         "tls_sessions" => &["-lssl", "-lcrypto"],

@@ -19,6 +19,7 @@ mod memory;
 mod names;
 mod naming;
 mod objects;
+mod owners;
 mod parts;
 mod probed;
 mod processes;
@@ -53,7 +54,7 @@ use crate::{
 };
 
 use naming::{Naming, probe_of};
-use parts::Parts;
+use owners::Owners;
 use processes::Processes;
 
 pub use blocks::Blocks;
@@ -190,12 +191,10 @@ impl Assembly {
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
         let objects = self.object_types(&snapshot.sites);
-        let is_object = |site: &SiteFigures| objects.contains_key(&site.number);
-        let owners = parts::owners(&snapshot.sites, is_object);
-        let parts = parts::of(&snapshot.sites, &owners, is_object);
+        let owners = Owners::of(snapshot, &objects);
         order.sort_by_cached_key(|site| {
             // An object ranks with its parts.
-            let parts = parts.get(&site.number).copied().unwrap_or_default();
+            let parts = owners.parts.get(&site.number).copied().unwrap_or_default();
             let bytes = site.aged.bytes + parts.bytes() + threads::resident(snapshot, site.number);
             let size = (bytes, site.aged.count, site.acquired.bytes);
             (self.rank(site.number), std::cmp::Reverse(size), site.number)
@@ -205,7 +204,8 @@ impl Assembly {
         self.naming.look_up(&mut self.answers, wanted, top, snapshot.last);
         let shown = order.iter().take(top).map(|site| site.number);
         let modules = self.naming.names.modules(&mut self.answers, shown);
-        let sites = self.sites(&order, snapshot, errors);
+        let mut sites = self.sites(&order, snapshot, errors);
+        sites.iter_mut().for_each(|site| site.owner = owners.by_memory.get(&site.id).copied());
         let known =
             findings::Known { sites: &sites, figures: &order, owners: &owners, objects: &objects };
         let (findings, suppressed, answer) =
@@ -244,7 +244,7 @@ impl Assembly {
             modules,
             light,
             fds,
-            objects: self.objects(snapshot, objects, &parts),
+            objects: self.objects(snapshot, objects, &owners.parts),
             connections,
         }
     }
@@ -306,7 +306,7 @@ impl Assembly {
         &mut self,
         snapshot: &Snapshot,
         mut kinds: HashMap<u32, Arc<ObjectType>>,
-        parts: &HashMap<u32, Parts>,
+        parts: &HashMap<u32, parts::Parts>,
     ) -> Option<LibraryObjects> {
         let seen = snapshot.objects.as_ref()?;
         for site in snapshot.sites.iter().filter(|site| self.is_library_internal(site)) {
@@ -396,6 +396,7 @@ impl Assembly {
             growth_count_per_s: growth.map(|growth| growth.count.per_s),
             orphans: connections::orphans(snapshot, &site.orphans),
             lost: None,
+            owner: None,
             resident_bytes,
             threads,
             arena,

@@ -26,7 +26,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 34] = [
     ("tape", &["error"]),
     ("source", &["kernel", "options", "tape", "target", "unwind"]),
     ("reconcile", &["heap", "ledger", "source", "tape", "target"]),
-    ("lib_objects", &["ledger", "packs", "reconcile", "source", "target"]),
+    ("lib_objects", &["heap", "ledger", "packs", "reconcile", "source", "tape", "target"]),
     ("snapshot", &["ledger", "lib_objects", "reconcile", "target", "unwind"]),
     (
         "collector",

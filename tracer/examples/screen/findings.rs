@@ -67,6 +67,7 @@ fn finding(site: &Site, class: VerdictClass, confidence: f64, tick: u64) -> Find
             bytes: 3.0 * size,
         }),
         parts,
+        owners: Vec::new(),
         sites: vec![site.id],
         headline: site.headline,
         frames: Arc::clone(&site.frames),

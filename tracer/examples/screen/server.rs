@@ -135,6 +135,7 @@ impl Server {
             growth_count_per_s: (tick > 3).then_some(rate),
             orphans: None,
             lost: None,
+            owner: None,
             resident_bytes: None,
             arena: None,
             threads: None,

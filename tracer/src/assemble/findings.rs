@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{SessionInfo, connections::address};
+use super::{SessionInfo, connections::address, owners::Owners};
 use crate::{
     findings::{self, Case, Judging, ObjectCase, Targets},
     ledger::Sum,
@@ -20,8 +20,8 @@ pub(super) struct Known<'a> {
     pub(super) sites: &'a [Site],
     /// Their figures, in the same order.
     pub(super) figures: &'a [&'a SiteFigures],
-    /// The call sites of constructors by the call sites of what their objects contain.
-    pub(super) owners: &'a HashMap<u32, u32>,
+    /// The objects that resources are parts of.
+    pub(super) owners: &'a Owners,
     /// The object types of those that create objects.
     pub(super) objects: &'a HashMap<u32, Arc<ObjectType>>,
 }
@@ -79,8 +79,9 @@ fn case<'a>(
         site,
         judged: judge.of(site.id)?,
         lives: figures.lives.as_deref(),
-        owner: known.owners.get(&site.id).copied(),
+        owner: known.owners.by_stack.get(&site.id).copied(),
         objects: known.objects.get(&site.id).map(object),
+        owning: known.owners.described.get(&site.id).map(|(all, count)| (all.as_slice(), *count)),
     })
 }
 

@@ -8,11 +8,15 @@ use std::{
 
 use tracer_common::stack::INTERRUPTED;
 
-use super::{names::Names, parts::Parts};
+use super::{
+    names::Names,
+    owners::{internals, messages},
+    parts::Parts,
+};
 use crate::{
     analyze::time_series::TimeSeries,
     ledger::connections::Connection,
-    lib_objects::ledger::{FieldSums, Objects, Shown},
+    lib_objects::ledger::{FieldSums, Objects, Owner, Shown},
     packs::{ObjectType, Pack, Word},
     probes::Probe,
     reconcile::fds::FdDetails,
@@ -61,13 +65,20 @@ impl History {
         answers: &mut Answers,
     ) -> report::LibraryObjects {
         let index = Index::of(snapshot);
+        let owners: HashMap<(Pid, u64), &Owner> =
+            seen.owners.iter().map(|one| ((one.pid, one.owned.owner), one)).collect();
         let table: Vec<report::LibraryObject> = seen
             .shown
             .iter()
             .filter_map(|one| {
                 let kind = kinds.get(&one.block.site)?;
                 let label = self.label(one, kind, names, answers);
-                Some(object(one, kind, label, snapshot.at_ns, &index))
+                let owner = owners.get(&(one.handle.pid, one.handle.value));
+                Some(report::LibraryObject {
+                    internals: owner.map(|owner| internals(owner)),
+                    messages: owner.and_then(|owner| messages(owner)),
+                    ..object(one, kind, label, snapshot.at_ns, &index)
+                })
             })
             .collect();
         let sums = sums(seen, kinds);
@@ -191,6 +202,8 @@ fn object(
         references: fields.references,
         queued_bytes: fields.queued,
         pending: fields.pending,
+        internals: None,
+        messages: None,
     }
 }
 

@@ -339,7 +339,13 @@ fn renumbered(objects: &Objects, id_of: &HashMap<u32, u32>) -> Objects {
     shown
         .iter_mut()
         .for_each(|one| one.block.site = id_of.get(&one.block.site).copied().unwrap_or(0));
-    Objects { sites, shown }
+    let mut owners = objects.owners.clone();
+    let id = |site: &mut u32| *site = id_of.get(site).copied().unwrap_or(0);
+    for owner in &mut owners {
+        id(&mut owner.owned.site);
+        owner.owned.blocks.iter_mut().for_each(|(site, ..)| id(site));
+    }
+    Objects { sites, shown, owners }
 }
 
 fn threads_by_id(

@@ -215,7 +215,7 @@ fn with_objects() -> Snapshot {
     };
     let socket = Some(SocketState { socket, since_ns: None });
     Snapshot {
-        objects: Some(Objects { sites, shown: vec![first, second] }),
+        objects: Some(Objects { sites, shown: vec![first, second], owners: Vec::new() }),
         descriptors: vec![FdDetails { open, link: None, socket }],
         ..snapshot(
             5,

@@ -16,6 +16,10 @@ use super::{Request, steps::Step};
 use crate::{
     heap::{self, Asked},
     ledger::Ledger,
+    lib_objects::{
+        internals::{self, Territories},
+        ledger::Internals,
+    },
     options::{TraceMode, TraceOptions},
     reconcile::heap::{HeapReading, HeapVerification},
     target::Pid,
@@ -53,7 +57,7 @@ const POLL: Duration = Duration::from_millis(3);
 
 /// A look that is under way.
 struct Task {
-    thread: JoinHandle<HeapReading>,
+    thread: JoinHandle<(HeapReading, Option<Internals>)>,
     begun: Instant,
     is_last: bool,
 }
@@ -90,20 +94,21 @@ impl HeapLooks {
         due: impl FnOnce() -> Step,
         verification: &HeapVerification,
         ledger: &Ledger,
-        running: &[Pid],
+        (running, territories): (&[Pid], &dyn Fn() -> Option<Territories>),
     ) -> Step {
         let due = self.deferred.take().unwrap_or_else(due);
         if let Some(task) = self.task.take_if(|task| task.thread.is_finished()) {
             self.deferred = Some(due);
-            return Step::Heap(self.finished(task));
+            let (reading, internals) = self.finished(task);
+            return Step::Heap(reading, internals);
         }
         if matches!(due, Step::Stop | Step::Request(Request::Stop)) {
-            return self.before_the_end(due, verification, ledger, running);
+            return self.before_the_end(due, verification, ledger, (running, territories));
         }
         let is_due = self.next.is_some_and(|next| Instant::now() >= next);
         if self.task.is_none() && is_due && matches!(due, Step::Snapshot) && is_few(running) {
             let nothing = running.iter().map(|pid| (*pid, Vec::new())).collect();
-            self.task = begin(nothing, false);
+            self.task = begin(nothing, self.territories(territories), false);
         }
         due
     }
@@ -114,7 +119,7 @@ impl HeapLooks {
         stop: Step,
         verification: &HeapVerification,
         ledger: &Ledger,
-        running: &[Pid],
+        (running, territories): (&[Pid], &dyn Fn() -> Option<Territories>),
     ) -> Step {
         let is_last = self.task.as_ref().is_some_and(|task| task.is_last);
         if is_last {
@@ -142,22 +147,28 @@ impl HeapLooks {
             return stop;
         }
         // A look for sums that is not finished comes too late; its thread ends by itself.
-        self.task = begin(questions, true);
+        let territories = if self.last_looks == 0 { self.territories(territories) } else { None };
+        self.task = begin(questions, territories, true);
         self.last_looks += 1;
         self.deferred = Some(stop);
         Step::Cycle
     }
 
+    /// What libraries have acquired by themselves, where all of it is known.
+    fn territories(&self, all: &dyn Fn() -> Option<Territories>) -> Option<Territories> {
+        all().filter(|_| self.verifies)
+    }
+
     /// What a look has found.
-    fn finished(&mut self, task: Task) -> HeapReading {
+    fn finished(&mut self, task: Task) -> (HeapReading, Option<Internals>) {
         let took = task.begun.elapsed();
         let is_last = task.is_last;
         // A thread that has failed has seen nothing.
-        let mut reading = task.thread.join().unwrap_or_default();
+        let (mut reading, internals) = task.thread.join().unwrap_or_default();
         reading.verifies = is_last && self.verifies && !reading.looks.is_empty();
         log::debug!("a look at {} heaps took {took:?}", reading.looks.len());
         self.next = (took < MAX_LOOK).then(|| Instant::now() + (took * PAUSE).max(MIN_PAUSE));
-        reading
+        (reading, internals)
     }
 }
 
@@ -166,7 +177,11 @@ fn is_few(running: &[Pid]) -> bool {
 }
 
 /// Begins a look at these processes.
-fn begin(questions: BTreeMap<Pid, Vec<Asked>>, is_last: bool) -> Option<Task> {
+fn begin(
+    questions: BTreeMap<Pid, Vec<Asked>>,
+    territories: Option<Territories>,
+    is_last: bool,
+) -> Option<Task> {
     let begun = Instant::now();
     let (share, most) = if is_last { (1.0, MAX_LAST_LOOK) } else { (SHARE, MAX_LOOK) };
     let look = move || {
@@ -174,7 +189,9 @@ fn begin(questions: BTreeMap<Pid, Vec<Asked>>, is_last: bool) -> Option<Task> {
             // A process that has ended, or whose memory may not be read, has no heap.
             Some((pid, heap::look(pid, &asked, share, begun + most).ok()??))
         });
-        HeapReading { looks: looks.collect(), verifies: false }
+        let reading = HeapReading { looks: looks.collect(), verifies: false };
+        let deadline = Instant::now() + most;
+        (reading, territories.map(|all| internals::look(all, share, deadline)))
     };
     let thread = std::thread::Builder::new().name("heap".to_owned()).spawn(look).ok()?;
     Some(Task { thread, begun, is_last })

@@ -192,15 +192,9 @@ impl Collector {
             self.cycle()?;
         }
         loop {
-            let Self { pacer, source, paused, heap_looks, heaps, ledger, processes, .. } =
-                &mut self;
-            let due = pacer.as_mut().zip(heap_looks.as_mut()).map(|(pacer, looks)| {
-                let due = || pacer.next(requests, source, *paused);
-                looks.step(due, heaps, ledger, &processes.running())
-            });
-            match on_tape(due, source)? {
+            match self.next_step(requests)? {
                 Step::Stop => break,
-                Step::Heap(reading) => heaps.take(reading),
+                Step::Heap(reading, internals) => self.take_look(reading, internals),
                 Step::Request(request) => self.handle_request(request)?,
                 Step::Cycle => {
                     let received = self.cycle()?;
@@ -230,6 +224,19 @@ impl Collector {
         publish(self.snapshot(true)?);
         self.source.answers().flush();
         Ok(())
+    }
+
+    /// What to do next.
+    fn next_step(&mut self, requests: Option<&Receiver<Request>>) -> io::Result<Step> {
+        let Self { pacer, heap_looks, source, paused, .. } = self;
+        let Self { heaps, ledger, processes, objects, .. } = self;
+        let due = pacer.as_mut().zip(heap_looks.as_mut()).map(|(pacer, looks)| {
+            let due = || pacer.next(requests, source, *paused);
+            let mappings = || processes.mappings();
+            let territories = || Some(objects.as_ref()?.territories(ledger, &mappings()));
+            looks.step(due, heaps, ledger, (&processes.running(), &territories))
+        });
+        on_tape(due, source)
     }
 
     /// Receives events from the kernel, see [`receive`], and applies them. Returns the number of resources and records.
@@ -307,12 +314,6 @@ impl Collector {
     fn refresh_targets(&mut self) {
         let Self { processes, source, ledger, fds, .. } = self;
         processes.refresh(source, ledger, fds.as_ref());
-    }
-
-    /// Cycles until nothing arrives any more: for when recording is off.
-    fn drain_completely(&mut self) -> io::Result<()> {
-        while self.cycle()? > 0 || self.ledger.is_waiting() {}
-        Ok(())
     }
 
     /// Compares the ledger with `/proc`, unless the last scan was a short while ago; `now` forces a scan.

@@ -117,6 +117,11 @@ impl Processes {
         self.targets.iter().map(|one| one.pid).collect()
     }
 
+    /// Their memory maps.
+    pub(super) fn mappings(&self) -> BTreeMap<Pid, Arc<Mappings>> {
+        self.targets.iter().map(|one| (one.pid, Arc::clone(&one.mappings))).collect()
+    }
+
     /// The targets that have ended, and whose figures are final.
     pub(super) fn ended(&self) -> &[Pid] {
         &self.ended

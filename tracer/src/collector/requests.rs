@@ -9,8 +9,8 @@ use tracer_common::attach::ProbeNumber;
 use super::Collector;
 use crate::{
     kernel,
-    lib_objects::fields::ObjectUses,
-    reconcile::caller_allocated::LivenessChecks,
+    lib_objects::{fields::ObjectUses, internals::OwningPacks, ledger::Internals},
+    reconcile::{caller_allocated::LivenessChecks, heap::HeapReading},
     snapshot::windows::OverheadReading,
     tape::Question,
     target::{Pid, mappings::FileId},
@@ -62,6 +62,9 @@ pub struct Probed {
     /// The code that starts threads: file, offset and length. A question of its own, since older tapes lack it.
     #[serde(skip)]
     pub thread_starts: Vec<(FileId, (u64, u64))>,
+    /// The packs whose objects own what their library acquires by itself. A tape has what was found.
+    #[serde(skip)]
+    pub owning_packs: OwningPacks,
 }
 
 /// Counters at one moment.
@@ -78,12 +81,21 @@ pub struct Reading {
 impl Collector {
     /// Learns of probes.
     pub(super) fn learn_probes(&mut self, probed: Probed) {
-        let Probed { numbers, liveness, uses, thread_starts } = probed;
+        let Probed { numbers, liveness, uses, thread_starts, owning_packs } = probed;
         self.probes = self.probes.max(numbers);
         let answers = self.source.answers();
         self.processes.thread_starts = answers.ask_since(Question::ThreadStarts, || thread_starts);
         if let Some(objects) = &mut self.objects {
-            objects.extend(liveness, uses);
+            objects.extend(liveness, uses, owning_packs);
+        }
+    }
+
+    /// Takes in a look at the heaps. What libraries have acquired there is a question of its own, since older tapes lack it.
+    pub(super) fn take_look(&mut self, reading: HeapReading, internals: Option<Internals>) {
+        self.heaps.take(reading);
+        let internals = self.source.answers().ask_since(Question::Internals, || internals);
+        if let Some((objects, internals)) = self.objects.as_mut().zip(internals) {
+            objects.take_internals(internals);
         }
     }
 
@@ -142,6 +154,12 @@ impl Collector {
         if let Some(windows) = &mut self.windows {
             windows.finish(at_ns);
         }
+        Ok(())
+    }
+
+    /// Cycles until nothing arrives any more: for when recording is off.
+    fn drain_completely(&mut self) -> io::Result<()> {
+        while self.cycle()? > 0 || self.ledger.is_waiting() {}
         Ok(())
     }
 

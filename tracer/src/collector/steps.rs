@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Probed, Request};
 use crate::{
+    lib_objects::ledger::Internals,
     reconcile::heap::HeapReading,
     snapshot::windows::OverheadReading,
     source::RecordSource,
@@ -25,8 +26,9 @@ pub(super) enum Step {
     Request(Request),
     /// Make the last snapshot.
     Stop,
-    /// Take in a look at the targets' heaps.
-    Heap(HeapReading),
+    /// Take in a look at the targets' heaps, and at what libraries have acquired there by themselves. On a tape, the latter
+    /// is the answer to a question of its own, since older tapes lack it.
+    Heap(HeapReading, Option<Internals>),
 }
 
 /// The same on a tape: a request without the channel for its answer.
@@ -52,7 +54,7 @@ impl Taped {
         match step {
             Step::Cycle => Self::Cycle,
             Step::Snapshot => Self::Snapshot,
-            Step::Heap(reading) => Self::Heap(reading.clone()),
+            Step::Heap(reading, _) => Self::Heap(reading.clone()),
             Step::Stop | Step::Request(Request::Stop) => Self::Stop,
             Step::Request(Request::Flush(_)) => Self::Flush,
             Step::Request(Request::Forget(pid, _)) => Self::Forget(*pid),
@@ -74,7 +76,7 @@ impl Taped {
             Self::Cycle => return Step::Cycle,
             Self::Snapshot => return Step::Snapshot,
             Self::Stop => return Step::Stop,
-            Self::Heap(reading) => return Step::Heap(reading),
+            Self::Heap(reading) => return Step::Heap(reading, None),
             Self::Flush => Request::Flush(done),
             Self::Forget(pid) => Request::Forget(pid, done),
             Self::Allocators(pid, files, probed) => {

@@ -28,8 +28,10 @@ pub(super) fn of<'a>(cases: &'a [Case<'a>], functions: &Functions<'_>) -> Vec<Ca
     let mut sets = Sets::of(found.len());
     let at: HashMap<u32, usize> = (0..).zip(&found).map(|(at, case)| (case.site.id, at)).collect();
     join_parts(&found, &at, &mut sets);
+    let owned = owned(&found, &at, functions);
+    join_owned(&owned, &at, &mut sets);
     let callers = join_paths(cases, &found, functions, &mut sets);
-    join_together(&found, functions, &mut sets);
+    join_together(&found, &owned, functions, &mut sets);
     let mut causes: HashMap<usize, Cause<'a>> = HashMap::new();
     for (at, case) in found.iter().enumerate() {
         let cause = causes
@@ -39,10 +41,48 @@ pub(super) fn of<'a>(cases: &'a [Case<'a>], functions: &Functions<'_>) -> Vec<Ca
         cause.caller = cause.caller.take().or_else(|| callers.get(&at).cloned());
     }
     let mut causes: Vec<Cause<'a>> = causes.into_values().collect();
+    let all: HashMap<u32, &Case<'_>> = cases.iter().map(|case| (case.site.id, case)).collect();
     for cause in &mut causes {
         order(&mut cause.cases);
+        let owner = cause.head().and_then(|head| {
+            let (at, owned) = (*at.get(&head.site.id)?, &owned);
+            owned.get(at).copied().flatten()
+        });
+        if let Some(owner) = owner.and_then(|owner| all.get(&owner)) {
+            cause.cases.retain(|case| case.site.id != owner.site.id);
+            cause.cases.insert(0, owner);
+        }
     }
     causes
+}
+
+/// By index: the call site of the objects that a case's resources belong to, where a library has acquired them in a thread
+/// of its own, or where these objects leak. What the program acquires for a healthy object is a case of its own.
+fn owned(
+    found: &[&Case<'_>],
+    at: &HashMap<u32, usize>,
+    functions: &Functions<'_>,
+) -> Vec<Option<u32>> {
+    let leaks = |owner: &u32| {
+        at.get(owner).and_then(|at| found.get(*at)).is_some_and(|one| is_accused(one))
+    };
+    let owner = |case: &&Case<'_>| {
+        let owner = case.site.owner?;
+        (leaks(&owner) || is_of_library(case.site, functions)).then_some(owner)
+    };
+    found.iter().map(owner).collect()
+}
+
+/// Joins what libraries have acquired for the objects of one call site, and those objects.
+fn join_owned(owned: &[Option<u32>], at: &HashMap<u32, usize>, sets: &mut Sets) {
+    let mut first: HashMap<u32, usize> = HashMap::new();
+    for (part, owner) in owned.iter().enumerate() {
+        let Some(owner) = owner else { continue };
+        sets.join(part, *first.entry(*owner).or_insert(part));
+        if let Some(object) = at.get(owner) {
+            sets.join(part, *object);
+        }
+    }
 }
 
 fn is_accused(case: &Case<'_>) -> bool {
@@ -147,9 +187,16 @@ fn is_healthy(case: &Case<'_>) -> bool {
 
 /// Joins what is retained together, where the stacks meet in a function below a thread's own, or where one of them is in a
 /// library's own thread.
-fn join_together(found: &[&Case<'_>], functions: &Functions<'_>, sets: &mut Sets) {
+fn join_together(
+    found: &[&Case<'_>],
+    owned: &[Option<u32>],
+    functions: &Functions<'_>,
+    sets: &mut Sets,
+) {
+    // What belongs to an object is not joined with what only comes at the same time.
+    let is_owned = |at: &usize| owned.get(*at).is_some_and(Option::is_some);
     let mut accused: Vec<usize> = (0..found.len())
-        .filter(|at| found.get(*at).is_some_and(|case| case.lives.is_some()))
+        .filter(|at| found.get(*at).is_some_and(|case| case.lives.is_some()) && !is_owned(at))
         .collect();
     // With too many, what leaks goes first.
     accused.sort_by_key(|at| found.get(*at).is_none_or(|case| !is_accused(case)));

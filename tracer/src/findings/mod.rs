@@ -19,8 +19,8 @@ use std::{
 use crate::{
     ledger::Lives,
     report::{
-        Amount, Fault, Finding, FindingClient, FindingCohort, FindingPart, FindingRate,
-        PerConnection, Site, VerdictClass, Word,
+        Amount, Fault, Finding, FindingClient, FindingCohort, FindingOwner, FindingPart,
+        FindingRate, PerConnection, Site, VerdictClass, Word,
     },
     verdict::Judged,
 };
@@ -47,6 +47,15 @@ pub struct Case<'a> {
     pub owner: Option<u32>,
     /// Where it creates objects of a library.
     pub objects: Option<ObjectCase<'a>>,
+    /// Where its objects own what their library has acquired by itself: those with most bytes, and how many there are.
+    pub owning: Option<(&'a [FindingOwner], u64)>,
+}
+
+impl Case<'_> {
+    /// Whether nothing is wrong with the objects of this call site but what belongs to them.
+    fn is_innocent_owner(&self) -> bool {
+        self.owning.is_some() && !self.site.verdict.class.is_finding()
+    }
 }
 
 /// What is known of a call site that creates objects.
@@ -118,6 +127,13 @@ impl<'a> Cause<'a> {
         self.cases.first().copied()
     }
 
+    /// The objects of the first case, where a library has acquired by itself what another case is about.
+    fn owners(&self) -> &'a [FindingOwner] {
+        let Some((head, rest)) = self.cases.split_first() else { return &[] };
+        let is_owned = rest.iter().any(|case| case.site.owner == Some(head.site.id));
+        head.owning.filter(|_| is_owned).map_or(&[], |(owners, _)| owners)
+    }
+
     /// The case whose verdict counts: the worst, then the surest.
     fn worst(&self) -> Option<&'a Case<'a>> {
         let verdict = |case: &Case<'_>| {
@@ -148,6 +164,7 @@ fn finding(cause: &Cause<'_>, functions: &Functions<'_>, targets: &Targets<'_>) 
         frame: head.site.frames.get(headline),
         caller: cause.caller.as_deref(),
         parts: &parts,
+        owners: cause.owners(),
         per: per.as_ref(),
         fault,
     };
@@ -170,6 +187,7 @@ fn finding(cause: &Cause<'_>, functions: &Functions<'_>, targets: &Targets<'_>) 
         rate,
         per,
         parts,
+        owners: cause.owners().to_vec(),
         sites: sites.iter().map(|site| site.id).collect(),
         headline,
         frames: Arc::clone(&head.site.frames),

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     evidence::{Evidence, Retained},
     ledger::Sum,
-    report::{Address, Frame, Orphans, Resource, Verdict, fixtures},
+    report::{Address, Frame, Messages, Orphans, Resource, Verdict, fixtures},
 };
 
 const EXE: &str = "/opt/server";
@@ -24,6 +24,7 @@ pub(super) struct Made {
     owner: Option<u32>,
     /// Where it creates objects: those whose release was requested, if that can be.
     objects: Option<Requested>,
+    owning: Option<Vec<FindingOwner>>,
 }
 
 fn frame(text: &str) -> Frame {
@@ -79,6 +80,7 @@ pub(super) fn made(id: u32, class: VerdictClass, stack: &[&str]) -> Made {
         lives: None,
         owner: None,
         objects: None,
+        owning: None,
     }
 }
 
@@ -94,6 +96,7 @@ fn find(all: &[Made]) -> Vec<Finding> {
                 library: "libx",
                 release_requested: Some(*count),
             }),
+            owning: one.owning.as_ref().map(|all| (all.as_slice(), all.len() as u64)),
         })
         .collect();
     let executables = HashMap::from([(4121, EXE)]);
@@ -318,4 +321,72 @@ fn inner_functions_of_a_copied_library_are_skipped() {
     one.site.frames = frames.into();
     let findings = find(&[one]);
     assert_eq!(findings[0].headline, 2);
+}
+
+/// Blocks of a library's thread, which belong to the objects of call site 2.
+fn acquired_by_library(number: u32, class: VerdictClass) -> Made {
+    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/libx.so.5";
+    let (inner, outer) = (format!("x_read@{LIBRARY}"), format!("x_loop@{LIBRARY}"));
+    let thread = "start_thread@/usr/lib/x86_64-linux-gnu/libc.so.6";
+    let mut made = made(number, class, &[&inner, &outer, thread]);
+    made.site.owner = Some(2);
+    made
+}
+
+/// The objects of call site 2.
+fn owning(class: VerdictClass, messages: Option<Messages>) -> Made {
+    let mut made = made(2, class, &["open_feed", "main"]);
+    made.site.kind = Resource::Object("x_socket".into());
+    (made.site.outstanding_count, made.site.outstanding_bytes) = (1, 1_824);
+    made.objects = Some(Requested(0));
+    made.owning = Some(vec![FindingOwner {
+        kind: "x_socket".to_owned(),
+        object_type: Some("PULL".to_owned()),
+        name: Some("tcp://127.0.0.1:5555".to_owned()),
+        pid: 4121,
+        address: Address(0x1000),
+        internals: Amount { count: 3_030, bytes: 54_698_618 },
+        messages,
+    }]);
+    made
+}
+
+#[test]
+fn what_a_library_acquires_for_an_object_is_a_finding_of_the_function_that_created_the_object() {
+    let messages = Messages { waiting: 3_000, received: 0, unsent: 0 };
+    let all = [
+        acquired_by_library(1, VerdictClass::Suspect),
+        owning(VerdictClass::Steady, Some(messages)),
+        acquired_by_library(3, VerdictClass::Growing),
+    ];
+    let found = find(&all);
+    let [finding] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(function(finding), "open_feed");
+    assert_eq!(
+        finding.title,
+        "open_feed: 3,000 messages in the PULL x_socket at tcp://127.0.0.1:5555 were never received"
+    );
+    assert_eq!((finding.class, finding.kind.name()), (VerdictClass::Suspect, "x_socket"));
+    assert_eq!((finding.sites[0], finding.sites.len(), finding.owners.len()), (2, 3, 1));
+    let wait = "the PULL x_socket at tcp://127.0.0.1:5555: 3,000 messages wait to be received \
+        (none was ever received); it owns 3,030 blocks (52.2 MiB)";
+    assert!(finding.reasons.iter().any(|reason| reason == wait), "{:?}", finding.reasons);
+}
+
+#[test]
+fn an_object_that_leaks_heads_what_its_library_has_acquired_for_it() {
+    let found =
+        find(&[acquired_by_library(1, VerdictClass::Leak), owning(VerdictClass::Suspect, None)]);
+    let [finding] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((function(finding), finding.class), ("open_feed", VerdictClass::Leak));
+    assert_eq!(finding.title, "open_feed leaks x_sockets with their blocks, 1 in 50");
+}
+
+#[test]
+fn what_nobody_owns_stays_the_librarys() {
+    let mut alone = acquired_by_library(1, VerdictClass::Suspect);
+    alone.site.owner = None;
+    let found = find(&[alone, owning(VerdictClass::Steady, None)]);
+    assert_eq!((found.len(), function(&found[0])), (1, "x_read"));
+    assert!(found[0].owners.is_empty());
 }

@@ -4,11 +4,17 @@ use super::{Case, function::short_name};
 use crate::{
     evidence::Share,
     format,
-    report::{Arena, Fault, FindingPart, Frame, PerConnection, Resource, Site, VerdictClass},
+    report::{
+        Amount, Arena, Fault, FindingOwner, FindingPart, Frame, PerConnection, Resource, Site,
+        VerdictClass,
+    },
 };
 
 /// Parts that a title lists.
 const PARTS: usize = 3;
+
+/// Objects with their messages that the reasons list.
+const LISTED: usize = 3;
 
 /// Describes a finding.
 #[derive(Clone, Copy)]
@@ -22,6 +28,8 @@ pub(super) struct Description<'a> {
     /// Its caller, where only some of its callers are concerned.
     pub(super) caller: Option<&'a str>,
     pub(super) parts: &'a [FindingPart],
+    /// The objects that own what their library has acquired by itself.
+    pub(super) owners: &'a [FindingOwner],
     pub(super) per: Option<&'a PerConnection>,
     pub(super) fault: Option<Fault>,
 }
@@ -30,6 +38,9 @@ impl Description<'_> {
     /// What leaks, with its function: `copy_name leaks blocks of 48 B, 1.0 % of all`.
     pub(super) fn title(&self) -> String {
         let function = self.function();
+        if let Some(owner) = self.owners.first().filter(|_| self.head.is_innocent_owner()) {
+            return format!("{function}: {}", self.piles_up(owner));
+        }
         let verb = match self.worst.site.verdict.class {
             VerdictClass::Leak => "leaks",
             VerdictClass::Suspect => "seems to leak",
@@ -43,7 +54,25 @@ impl Description<'_> {
     /// Reasons that the verdict does not have: parts, and whose mistake it is.
     pub(super) fn more_reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.parts.len() > 1 {
+        let is_innocent = self.head.is_innocent_owner();
+        let wait = |owner: &&FindingOwner| {
+            owner.messages.is_some_and(|messages| messages.waiting + messages.unsent > 0)
+        };
+        let listed = self.owners.iter().filter(|owner| is_innocent || wait(owner)).take(LISTED);
+        reasons.extend(listed.map(described));
+        if is_innocent && !self.owners.is_empty() {
+            let others =
+                self.head.owning.map_or(0, |(_, count)| count.saturating_sub(LISTED as u64));
+            if others > 0 {
+                let others = format::count(others);
+                reasons.push(format!(
+                    "the same function created {others} others that own such blocks"
+                ));
+            }
+            let list: Vec<String> = self.parts.iter().skip(1).map(amount).collect();
+            let library = self.head.objects.map_or("the library", |objects| objects.library);
+            reasons.push(format!("acquired by {library} for them: {}", list.join(", ")));
+        } else if self.parts.len() > 1 {
             let list: Vec<String> = self.parts.iter().skip(1).map(amount).collect();
             reasons.push(format!("acquired together, and kept together: {}", list.join(", ")));
         }
@@ -78,6 +107,9 @@ impl Description<'_> {
             self.worst.judged.evidence.as_ref().is_some_and(|evidence| {
                 evidence.peer_gone.is_some_and(|sockets| sockets.lasting > 0)
             });
+        if self.head.is_innocent_owner() {
+            return Some(format!("who takes the messages out of what {function} creates{place}"));
+        }
         Some(match (self.fault, self.per) {
             (Some(Fault::Library), _) => {
                 format!("who else holds a reference to what {function} creates{place}")
@@ -90,6 +122,25 @@ impl Description<'_> {
             ),
             _ => format!("where what {function} acquires should be released{place}"),
         })
+    }
+
+    /// What piles up in an object that is not leaked itself: its messages, or else what its library acquires.
+    fn piles_up(&self, owner: &FindingOwner) -> String {
+        let (label, messages) = (owner.label(), owner.messages.unwrap_or_default());
+        if messages.waiting >= messages.unsent.max(1) {
+            let waiting = format::count(messages.waiting);
+            return match messages.received {
+                0 => format!("{waiting} messages in {label} were never received"),
+                _ => format!("{waiting} messages in {label} wait to be received"),
+            };
+        }
+        if messages.unsent > 0 {
+            let unsent = format::count(messages.unsent);
+            return format!("{unsent} messages in {label} wait to be sent");
+        }
+        let parts: Vec<String> =
+            self.parts.iter().skip(1).take(PARTS).map(|part| plural(&part.kind)).collect();
+        format!("{label} has more and more {}", parts.join(", "))
     }
 
     fn function(&self) -> String {
@@ -161,6 +212,30 @@ fn things(site: &Site, part: &FindingPart) -> String {
         kind if kind.name() == "mmap" => format!("mappings {about} {size}"),
         kind => plural(kind),
     }
+}
+
+/// An object with its messages, and what its library has acquired for it.
+fn described(owner: &FindingOwner) -> String {
+    let mut text = owner.label();
+    if let Some(messages) = owner.messages {
+        let count = format::count;
+        let received = match messages.received {
+            0 => "none was ever received".to_owned(),
+            some => format!("received so far: {}", count(some)),
+        };
+        text = format!(
+            "{text}: {} messages wait to be received ({received})",
+            count(messages.waiting)
+        );
+        text = match messages.unsent {
+            0 => format!("{text};"),
+            some => format!("{text}, {} to be sent;", count(some)),
+        };
+    } else {
+        text.push(':');
+    }
+    let Amount { count, bytes } = owner.internals;
+    format!("{text} it owns {} blocks ({})", format::count(count), format::bytes(bytes))
 }
 
 /// `3 evbuffers (1.2 KiB)`.

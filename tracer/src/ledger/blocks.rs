@@ -68,11 +68,6 @@ impl Blocks {
         })
     }
 
-    /// The handles of all blocks of one kind, in no order.
-    pub(super) fn handles(&self, kind: Kind) -> impl Iterator<Item = Handle> {
-        self.of_kind(kind).map(|(handle, _)| handle)
-    }
-
     /// Removes and returns the block with that handle if it was acquired at or before `position`.
     pub(super) fn take(&mut self, handle: &Handle, position: u64) -> Option<Block> {
         self.tables.get_mut(&(handle.pid, handle.kind))?.take(handle.value, position)

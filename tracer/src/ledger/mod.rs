@@ -333,20 +333,15 @@ impl Ledger {
         self.resources.blocks.get(handle)
     }
 
-    /// The handles of all outstanding blocks of one kind, in no order.
-    pub(crate) fn handles(&self, kind: Kind) -> impl Iterator<Item = Handle> {
-        self.resources.blocks.handles(kind)
+    /// All outstanding blocks of one kind, in no order.
+    pub(crate) fn blocks(&self, kind: Kind) -> impl Iterator<Item = (Handle, Block)> {
+        self.resources.blocks.of_kind(kind)
     }
 
     /// The probe of a call site, and which of its function's two object types the call site creates: 0 or 1. `None` for
     /// a copy that came with a fork.
     pub(crate) fn constructor_of(&self, site: u32) -> Option<(ProbeNumber, u8)> {
         self.resources.totals.constructor_of(site)
-    }
-
-    /// Caller-allocated objects.
-    pub(crate) fn caller_allocated(&self) -> impl Iterator<Item = (Handle, Block)> {
-        self.resources.blocks.of_kind(Kind::CallerAllocated)
     }
 
     /// Connections.

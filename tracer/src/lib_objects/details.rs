@@ -1,19 +1,24 @@
 //! Reads the library objects for each snapshot: the details that the BPF programs keep beside the ledger, and the values
 //! of the objects' fields.
 
-use std::{collections::HashSet, io};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+    sync::Arc,
+};
 
 use tracer_common::object::ObjectId;
 
 use super::{
     fields::{self, ObjectUses},
-    ledger::{Objects, ReleaseRequests, objects},
+    internals::{OwningPacks, Territories, territories},
+    ledger::{Internals, Objects, ReleaseRequests, objects, owners},
 };
 use crate::{
     ledger::Ledger,
     reconcile::caller_allocated::{LivenessChecker, LivenessChecks, end_dead},
     source::RecordSource,
-    target::{Pid, memory::Numbers},
+    target::{Pid, mappings::Mappings, memory::Numbers},
 };
 
 /// Objects older than this have been drained for certain, nanoseconds.
@@ -23,21 +28,41 @@ const DRAINED_AFTER_NS: u64 = 10_000_000_000;
 pub(crate) struct ObjectReader {
     liveness: LivenessChecker,
     uses: ObjectUses,
+    /// The packs whose objects own what their library acquires by itself.
+    packs: OwningPacks,
+    /// What they own, from the last look.
+    internals: Internals,
     /// Whether every snapshot is shown, not only the last: fields are read for those that are shown.
     live: bool,
 }
 
 impl ObjectReader {
     /// A reader that knows no objects yet; `live` says whether every snapshot is shown, not only the last.
-    pub(crate) const fn new(live: bool) -> Self {
+    pub(crate) fn new(live: bool) -> Self {
         let liveness = LivenessChecker::new(LivenessChecks::new());
-        Self { liveness, uses: ObjectUses::new(), live }
+        let (packs, internals) = (OwningPacks::new(), Internals::default());
+        Self { liveness, uses: ObjectUses::new(), packs, internals, live }
     }
 
     /// Adds what probes say about objects.
-    pub(crate) fn extend(&mut self, checks: LivenessChecks, uses: ObjectUses) {
+    pub(crate) fn extend(&mut self, checks: LivenessChecks, uses: ObjectUses, packs: OwningPacks) {
         self.liveness.extend(checks);
         self.uses.extend(uses);
+        self.packs.extend(packs);
+    }
+
+    /// The blocks that libraries have acquired by themselves, to be looked at.
+    pub(crate) fn territories(
+        &self,
+        ledger: &Ledger,
+        mappings: &BTreeMap<Pid, Arc<Mappings>>,
+    ) -> Territories {
+        territories(ledger, &self.uses, &self.packs, mappings)
+    }
+
+    /// Takes what a look has found.
+    pub(crate) fn take_internals(&mut self, internals: Internals) {
+        self.internals = internals;
     }
 
     /// The library objects at `at_ns`. Also removes the programs' entries for objects that have ended. `memory` reads
@@ -50,7 +75,7 @@ impl ObjectReader {
         last: bool,
         mut memory: impl FnMut(&mut RecordSource, Pid, &[(u64, u8)]) -> io::Result<Numbers>,
     ) -> io::Result<Objects> {
-        let Self { liveness, uses, live } = self;
+        let Self { liveness, uses, live, internals, .. } = self;
         // Requests first: objects created or requested later appear as they were a moment ago.
         let requests: ReleaseRequests = source.release_requests()?.into_iter().collect();
         let seen = source.objects()?;
@@ -69,6 +94,7 @@ impl ObjectReader {
                 gone.push((*key, object.time_ns));
             }
         });
+        all.owners = owners(ledger, &seen, internals);
         for (key, time_ns) in gone {
             source.remove_object(&key, time_ns);
         }

@@ -85,7 +85,11 @@ fn shown(pid: Pid, value: u64, site: u32, size: u64) -> Shown {
 }
 
 fn objects(shown: Vec<Shown>, sites: &[u32]) -> Objects {
-    Objects { sites: sites.iter().map(|site| (*site, SiteObjects::default())).collect(), shown }
+    Objects {
+        sites: sites.iter().map(|site| (*site, SiteObjects::default())).collect(),
+        shown,
+        owners: Vec::new(),
+    }
 }
 
 /// The values of an object whose fields contain these numbers, in the order of [`every_field`].

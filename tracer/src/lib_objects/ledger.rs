@@ -5,17 +5,20 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use serde::{Deserialize, Serialize};
 use tracer_common::{
     kind::Kind,
     object::{Object, ObjectId, TEXT},
     state::Key,
 };
 
+pub use super::walk::Messages;
 use crate::{
     ledger::{
         Ledger, Sum,
         events::{Block, Handle},
     },
+    tape::redact::plain,
     target::Pid,
 };
 
@@ -31,7 +34,41 @@ pub struct Objects {
     pub sites: BTreeMap<u32, SiteObjects>,
     /// The oldest objects of each call site.
     pub shown: Vec<Shown>,
+    /// The objects for which their library has acquired blocks by itself, those of most bytes first in each process.
+    pub owners: Vec<Owner>,
 }
+
+/// An object for which its library has acquired blocks by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its target.
+    pub pid: Pid,
+    /// The word that the pack has the programs keep; 0 for none.
+    pub word: u64,
+    /// Its name; empty if it has none.
+    pub text: String,
+    /// The blocks, and its messages.
+    pub owned: Belongings,
+}
+
+/// What a library has acquired by itself for one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Belongings {
+    /// Address of the object.
+    pub owner: u64,
+    /// Number of the object's call site.
+    pub site: u32,
+    /// Number and bytes of its blocks, by number of their call site.
+    pub blocks: Vec<(u32, u64, u64)>,
+    /// Its messages; `None` where it has no queues, or their layout is not known.
+    pub messages: Option<Messages>,
+}
+
+/// The objects that own something, by process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Internals(pub BTreeMap<Pid, Vec<Belongings>>);
+
+plain!(Internals);
 
 /// An object that is not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +239,27 @@ pub(crate) fn objects(
     (all, others)
 }
 
+/// The objects of a look that are still there.
+pub(crate) fn owners(ledger: &Ledger, seen: &[(Key, Object)], internals: &Internals) -> Vec<Owner> {
+    if internals.0.is_empty() {
+        return Vec::new();
+    }
+    let objects: HashMap<(u32, u64), &Object> = seen
+        .iter()
+        .filter(|(key, _)| key.kind == Kind::Heap as u32)
+        .map(|(key, object)| ((key.pid, key.handle), object))
+        .collect();
+    let all = internals.0.iter().flat_map(|(pid, all)| all.iter().map(|one| (*pid, one)));
+    all.filter_map(|(pid, owned)| {
+        let object = objects.get(&(pid.0, owned.owner))?;
+        let handle = Handle { pid, kind: Kind::Heap, value: owned.owner };
+        ledger.block(&handle).filter(|block| block.site == owned.site)?;
+        let (word, text) = (object.word, text(&object.text));
+        Some(Owner { pid, word, text, owned: owned.clone() })
+    })
+    .collect()
+}
+
 /// When the release of objects was requested, `CLOCK_MONOTONIC`, nanoseconds.
 pub type ReleaseRequests = HashMap<ObjectId, u64>;
 
@@ -350,6 +408,19 @@ mod tests {
         (seen[0].1.owner, seen[1].1.owner) = (16, 8);
         let (all, _) = objects(&ledger, &seen, &ReleaseRequests::new(), |_, _| true, |_, _| {});
         assert_eq!(all.sites[&2].owned.count, 2);
+    }
+
+    #[test]
+    fn what_an_object_owned_is_forgotten_with_the_object() {
+        let mut ledger = Ledger::default();
+        ledger.apply(acquired(8, 2, 100));
+        ledger.apply(acquired(16, 3, 100));
+        let of = |owner, site| Belongings { owner, site, blocks: vec![(9, 1, 10)], messages: None };
+        // The second one's address has become another call site's, and the third one is gone.
+        let internals = Internals([(PID, vec![of(8, 2), of(16, 2), of(24, 2)])].into());
+        let seen = [object(8, 2), object(16, 3)];
+        let found = owners(&ledger, &seen, &internals);
+        assert_eq!(found.iter().map(|one| one.owned.owner).collect::<Vec<_>>(), [8]);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Library objects: which blocks are objects, who owns them, and what is known of each.
 //!
 //! Takes the ledger, the entries that the BPF programs keep, and layouts of packs; passes on [`ledger::Objects`]. Only
-//! `fields` reads target memory. Resolves no names.
+//! `fields` and `walk` read target memory. Resolves no names.
 
 pub(crate) mod details;
 pub mod fields;
+pub mod internals;
 pub mod ledger;
+mod walk;

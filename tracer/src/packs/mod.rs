@@ -78,6 +78,53 @@ pub struct ObjectType {
     /// Sizes of heap blocks that the library allocates internally. Such a block is an object of this type, whichever
     /// function of the library allocates it.
     pub blocks: Vec<u64>,
+    /// What the library acquires by itself belongs to the object of this type from which the fewest pointers lead to it,
+    /// up to this many; `None` if such objects own nothing in this way. Not on a tape, which has what was found.
+    #[serde(skip)]
+    pub owns_within: Option<u8>,
+    /// How the library links blocks of this type into queues. Not on a tape either.
+    #[serde(skip)]
+    pub queue: Option<Queue>,
+}
+
+/// How a library keeps messages in a queue of pieces, each a block with space for several. A structure counts as a queue
+/// only if what is at these offsets agrees with itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// Messages in a piece.
+    pub slots: u32,
+    /// Bytes of each.
+    pub slot_bytes: u32,
+    /// Offset in a piece of the pointer to the next one.
+    pub next: u32,
+    /// Offset in the queue's own block of a pointer to the first piece and the number of its first message, and of the same
+    /// for the place after the last message.
+    pub begin: u32,
+    /// Offset in a message of the byte that says where its content is.
+    pub storage: u32,
+    /// The value of that byte if the content is in the message itself.
+    pub inline: u8,
+    /// Otherwise, the offset of the pointer to it.
+    pub content: u32,
+    /// How a queue's two ends are described; each has a block.
+    pub ends: Ends,
+}
+
+/// Offsets in the block of one end of a connection, which has a queue in each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ends {
+    /// The pointer to the queue that it reads from; the one that it writes to follows.
+    pub queues: u32,
+    /// How many messages it has read.
+    pub read: u32,
+    /// How many it has written.
+    pub written: u32,
+    /// The pointer to the other end.
+    pub peer: u32,
+    /// The pointer to what reads from it, into the object that it belongs to; 0 while that object has not taken it yet.
+    pub reader: u32,
 }
 
 /// What an object's `fd` is.

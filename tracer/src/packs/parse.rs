@@ -103,6 +103,10 @@ pub(super) struct KindTable {
     /// As in [`super::ObjectType`].
     #[serde(default)]
     pub(super) blocks: Vec<u64>,
+    /// As in [`super::ObjectType`].
+    pub(super) owns_within: Option<u8>,
+    /// As in [`super::ObjectType`].
+    pub(super) queue: Option<super::Queue>,
     /// Functions that initialize a caller-allocated object.
     #[serde(default)]
     pub(super) initialized_by: Vec<Spanned<Call>>,

@@ -143,6 +143,8 @@ fn kind(
         is_asked: has_destructor(table, all),
         layouts,
         blocks: table.blocks.clone(),
+        owns_within: table.owns_within,
+        queue: table.queue,
     })
 }
 

@@ -88,7 +88,7 @@ impl LivenessChecker {
         let (skipped, most) = if last { (0, usize::MAX) } else { (self.next, MAX_CHECKS) };
         let mut looked_at = 0;
         let mut chosen = Vec::new();
-        for (handle, block) in ledger.caller_allocated().skip(skipped).take(most) {
+        for (handle, block) in ledger.blocks(Kind::CallerAllocated).skip(skipped).take(most) {
             looked_at += 1;
             let constructor = ledger.constructor_of(block.site);
             let check = constructor.and_then(|(probe, _)| self.checks.get(&probe));

@@ -110,9 +110,8 @@ impl HeapVerification {
             questions.retain(|_, asked| !asked.is_empty());
             return questions;
         }
-        let all = ledger.handles(Kind::Heap).filter(|handle| running.contains(&handle.pid));
-        for handle in all.take(MAX_ASKED) {
-            let Some(block) = ledger.block(&handle) else { continue };
+        let all = ledger.blocks(Kind::Heap).filter(|(handle, _)| running.contains(&handle.pid));
+        for (handle, block) in all.take(MAX_ASKED) {
             questions.entry(handle.pid).or_default().push(Asked {
                 address: handle.value,
                 size: block.size,
@@ -207,7 +206,7 @@ mod tests {
     }
 
     fn outstanding(ledger: &Ledger) -> usize {
-        ledger.handles(Kind::Heap).count()
+        ledger.blocks(Kind::Heap).count()
     }
 
     #[test]

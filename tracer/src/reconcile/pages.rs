@@ -75,7 +75,7 @@ impl Touches {
         }
         source.begin_scan(Timer::Pages);
         let mut by_process: BTreeMap<Pid, Vec<u64>> = BTreeMap::new();
-        for handle in ledger.handles(Kind::Pages) {
+        for (handle, _) in ledger.blocks(Kind::Pages) {
             by_process.entry(handle.pid).or_default().push(handle.value);
         }
         for (pid, mut pages) in by_process {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, Frame, Resource, VerdictClass, Word, words::names};
+use super::{Address, Amount, Frame, Messages, Resource, VerdictClass, Word, words::names};
 
 /// The answer to the question whether the targets leak.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,10 @@ pub struct Finding {
     pub per: Option<PerConnection>,
     /// The kinds of resources: the owner first, then those of most bytes.
     pub parts: Vec<FindingPart>,
+    /// Where a library has acquired resources by itself: the objects that they belong to, those with most bytes first, a
+    /// bounded number.
+    #[serde(default)]
+    pub owners: Vec<FindingOwner>,
     /// Numbers of the call sites: the one of the headline first.
     pub sites: Vec<u32>,
     /// Index into `frames` of the function to look at.
@@ -117,6 +121,36 @@ pub struct FindingPart {
     pub count: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// An object to which resources belong that its library has acquired by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FindingOwner {
+    /// The name of its type.
+    pub kind: String,
+    /// Its type among those of the library: `PULL`; `null` where the library has none.
+    #[serde(rename = "type")]
+    pub object_type: Option<String>,
+    /// Its name: an endpoint; `null` without one.
+    pub name: Option<String>,
+    /// Target it belongs to.
+    pub pid: u32,
+    /// Its handle.
+    pub address: Address,
+    /// All that the library has acquired for it by itself.
+    pub internals: Amount,
+    /// Messages in its queues; `null` where it has none, or where their layout is not known.
+    pub messages: Option<Messages>,
+}
+
+impl FindingOwner {
+    /// What it is: `the PULL zmq_socket at tcp://127.0.0.1:5555`.
+    pub fn label(&self) -> String {
+        let object_type = self.object_type.as_ref().map(|word| format!("{word} "));
+        let name = self.name.as_ref().map(|name| format!(" at {name}"));
+        let (object_type, name) = (object_type.unwrap_or_default(), name.unwrap_or_default());
+        format!("the {object_type}{}{name}", self.kind)
+    }
 }
 
 /// Resources that were acquired in one stretch of time.

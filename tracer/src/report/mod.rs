@@ -38,8 +38,8 @@ pub use connections::{
 pub use estimate::{Budget, Errors};
 pub use fds::{Fd, FdOrigin, FdType, Fds, Turnover};
 pub use finding::{
-    Answer, Fault, Finding, FindingClient, FindingCohort, FindingPart, FindingRate, PerConnection,
-    Suppressed,
+    Answer, Fault, Finding, FindingClient, FindingCohort, FindingOwner, FindingPart, FindingRate,
+    PerConnection, Suppressed,
 };
 pub use invalid_releases::{InvalidRelease, WhyInvalid};
 pub use leaving::Leaving;
@@ -47,7 +47,7 @@ pub use light::{Growing, Level, Light};
 pub use log::{ConnectionsLog, LogLine, Logged};
 pub use memory::{Limit, MemoryGrowth, PartGrowth, ProcessMemory, TimeToLimit};
 pub use number::{Address, Offset};
-pub use objects::{LibraryObject, LibraryObjects, ObjectState, ObjectType};
+pub use objects::{LibraryObject, LibraryObjects, Messages, ObjectState, ObjectType};
 pub use resource::Resource;
 pub use verdict::{Verdict, VerdictClass};
 use words::names;
@@ -420,6 +420,10 @@ pub struct Site {
     pub orphans: Option<Orphans>,
     /// Resources that no pointer refers to; `null` until they were searched for.
     pub lost: Option<Amount>,
+    /// Number of the call site whose objects most of these belong to, where a library has acquired them by itself and the
+    /// target's memory shows it; `null` elsewhere.
+    #[serde(default)]
+    pub owner: Option<u32>,
     /// Resident memory of the stacks of threads; `null` for other kinds.
     #[serde(default)]
     pub resident_bytes: Option<u64>,

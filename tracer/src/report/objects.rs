@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, words::names};
+use super::{Address, Amount, words::names};
 
 /// Objects of all targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -90,6 +90,24 @@ pub struct LibraryObject {
     pub queued_bytes: Option<u64>,
     /// Whether it waits for an event.
     pub pending: Option<bool>,
+    /// What its library has acquired for it by itself, in threads of its own too, as the target's memory shows; `null`
+    /// where its pack does not say how to find it, and while nobody has looked.
+    #[serde(default)]
+    pub internals: Option<Amount>,
+    /// Messages in its queues, at the same time; `null` where it has none, or where their layout is not known.
+    #[serde(default)]
+    pub messages: Option<Messages>,
+}
+
+/// Messages in the queues of an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Messages {
+    /// Those that wait to be received by the program.
+    pub waiting: u64,
+    /// Those that were taken out to be received so far, over the connections that are there.
+    pub received: u64,
+    /// Those that the program has sent and the library has not begun to send.
+    pub unsent: u64,
 }
 
 names! {

@@ -204,7 +204,7 @@ impl Attached {
 
     /// What the collector needs to know about the probes.
     pub(super) fn probed(&self) -> Probed {
-        probed(self.next, &self.probes, &self.thread_starts)
+        probed(self.next, &self.probes, &self.thread_starts, &self.packs)
     }
 
     /// Locates functions in a target's new objects. Returns the files that contain its allocators, and whether any

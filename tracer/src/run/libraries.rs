@@ -2,7 +2,10 @@
 //!
 //! Takes packs and probes, passes on functions, descriptions, object types and liveness checks.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind};
@@ -11,7 +14,7 @@ use crate::{
     collector::Probed,
     format::hex,
     kernel::Programs,
-    lib_objects::fields::ObjectUses,
+    lib_objects::{fields::ObjectUses, internals::OwningPacks},
     packs::{FieldRole, ObjectFile, Pack},
     probes::{Function, Probe, threads::ThreadStart},
     reconcile::caller_allocated::{LivenessCheck, LivenessChecks},
@@ -60,14 +63,32 @@ pub(super) fn describe(
 }
 
 /// What the collector needs to know about these probes, which use `numbers` probe numbers.
-pub(super) fn probed(numbers: ProbeNumber, probes: &[Probe], starts: &[ThreadStart]) -> Probed {
+pub(super) fn probed(
+    numbers: ProbeNumber,
+    probes: &[Probe],
+    starts: &[ThreadStart],
+    packs: &[Pack],
+) -> Probed {
     let in_file = |start: &ThreadStart| (start.file, (start.offset, start.length));
     Probed {
         numbers,
         liveness: liveness_checks(probes),
         uses: object_uses(probes),
         thread_starts: starts.iter().map(in_file).collect(),
+        owning_packs: owning_packs(probes, packs),
     }
+}
+
+/// The packs whose objects own what their library acquires by itself, by the files in which probes have found the library.
+fn owning_packs(probes: &[Probe], packs: &[Pack]) -> OwningPacks {
+    let owns = |pack: &&Pack| pack.kinds.iter().any(|kind| kind.owns_within.is_some());
+    let shared = |pack: &Pack| (Arc::clone(&pack.name), Arc::new(pack.clone()));
+    let owning: HashMap<Arc<str>, Arc<Pack>> = packs.iter().filter(owns).map(shared).collect();
+    let found = |probe: &Probe| {
+        let pack = owning.get(&probe.function.object.as_ref()?.kind.library)?;
+        Some((probe.object.as_ref()?.0, Arc::clone(pack)))
+    };
+    probes.iter().filter_map(found).collect()
 }
 
 /// Liveness checks for the caller-allocated objects that these probes see: fields that their pack describes.

@@ -94,6 +94,8 @@ pub enum Question {
     ThreadStacks(u32),
     /// Which of its children has it not waited for?
     Zombies(u32),
+    /// What have libraries acquired by themselves, and for which of their objects?
+    Internals,
 }
 
 /// A scan that must not take more than a share of the time.

@@ -66,6 +66,7 @@ pub(crate) fn site(id: u32) -> Site {
         growth_count_per_s: Some(0.0),
         orphans: None,
         lost: None,
+        owner: None,
         resident_bytes: None,
         arena: None,
         threads: None,

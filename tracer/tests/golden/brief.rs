@@ -143,6 +143,7 @@ prop_compose! {
                 .into_iter()
                 .map(|(kind, Amount { count, bytes })| FindingPart { kind, count, bytes })
                 .collect(),
+            owners: Vec::new(),
             sites: Vec::new(),
             headline,
             frames: names.into_iter().map(frame).collect(),

@@ -75,11 +75,19 @@ fn library(pack: &Pack) -> String {
             constructors.join(", "),
             or_none(destructors.join(", ")),
             or_none(recorded(pack, kind)),
-            or_none(fields(kind)),
+            or_none(read(kind)),
         ];
         writeln!(text, "| `{}` | {} | {} |", kind.name, kind.sentence, cells.join(" | ")).unwrap();
     }
     text
+}
+
+/// What leaktrace reads in a target's memory: fields of objects, what belongs to them, and queues.
+fn read(kind: &ObjectType) -> String {
+    let own = kind.owns_within.map(|_| "what the library acquires for it".to_owned());
+    let queue = kind.queue.map(|_| "messages in queues".to_owned());
+    let fields = Some(fields(kind)).filter(|fields| !fields.is_empty());
+    [fields, own, queue].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// The arguments that leaktrace records of a kind's objects, and of which functions.

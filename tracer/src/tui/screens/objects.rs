@@ -164,6 +164,8 @@ fn columns_without_known_values_are_omitted() {
             references: None,
             queued_bytes: None,
             pending: None,
+            internals: None,
+            messages: None,
             ..one.clone()
         };
     }
