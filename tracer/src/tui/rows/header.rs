@@ -164,7 +164,7 @@ fn cost_segments(report: &Report, space: usize) -> Vec<Segment> {
             if seen.unwind.loading == 1 { "unwind table loading" } else { "unwind tables loading" },
         ),
         (3, seen.unknown_frees, "unknown frees"),
-        (3, invalid, "invalid releases"),
+        (1, invalid, "invalid releases"),
         (5, seen.failed_acquires, "failed"),
     ] {
         if count > 0 {
