@@ -1,6 +1,6 @@
 //! A leaktrace report as the tests read it: JSON, validated against the schema, then accessed by path.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -174,21 +174,27 @@ pub fn symbols(site: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Adds the frames that call sites refer to, as a reader does who needs whole stacks.
-fn complete_stacks(report: &mut Value) {
+/// Adds the frames that call sites and findings refer to, as a reader does who needs whole stacks.
+pub(crate) fn complete_stacks(report: &mut Value) {
     let shared = report.get("frames").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut stacks = BTreeMap::new();
     for site in report.get_mut("sites").and_then(Value::as_array_mut).into_iter().flatten() {
-        let part = |key: &str| -> Vec<Value> {
-            let numbers = site.get(key).and_then(Value::as_array).into_iter().flatten();
-            let numbers = numbers.filter_map(|at| usize::try_from(at.as_u64()?).ok());
-            numbers.filter_map(|at| shared.get(at).cloned()).collect()
-        };
-        let (callees, callers) = (part("callees"), part("callers"));
-        let headline = site["headline"].as_u64().unwrap_or(0) + callees.len() as u64;
+        let callers = site.get("callers").and_then(Value::as_array).cloned().unwrap_or_default();
+        let numbers = callers.iter().filter_map(|at| usize::try_from(at.as_u64()?).ok());
+        let rest = numbers.filter_map(|at| shared.get(at).cloned());
+        let id = site.get("id").and_then(Value::as_u64);
         if let Some(frames) = site.get_mut("frames").and_then(Value::as_array_mut) {
-            frames.splice(0..0, callees);
-            frames.extend(callers);
-            site["headline"] = headline.into();
+            frames.extend(rest);
+            stacks.insert(id, frames.clone());
+        }
+    }
+    for found in report.get_mut("findings").and_then(Value::as_array_mut).into_iter().flatten() {
+        let first = found.pointer("/sites/0").and_then(Value::as_u64);
+        if let Some(frames) = found.get_mut("frames").and_then(Value::as_array_mut)
+            && frames.is_empty()
+            && let Some(stack) = stacks.get(&first)
+        {
+            frames.clone_from(stack);
         }
     }
 }

@@ -405,7 +405,6 @@ impl Assembly {
             truncated_why: truncated.then(|| end.sentence().to_owned()),
             headline: shown.asked,
             frames: shown.frames,
-            callees: Vec::new(),
             callers: Vec::new(),
             trend_bytes: self.judge.recent_bytes(site.number),
         }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::ExamTruth;
-use crate::{trace::leaktrace, workspace};
+use crate::{report::complete_stacks, trace::leaktrace, workspace};
 
 /// Each play is judged at this many equally distant times; the last one is its end.
 pub const CUTS: u32 = 10;
@@ -150,7 +150,12 @@ impl Recording {
         let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success() && complaints.is_empty(), "{complaints}");
         let lines = String::from_utf8(output.stdout)?;
-        lines.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        let whole = |line| {
+            let mut report = serde_json::from_str(line)?;
+            complete_stacks(&mut report);
+            Ok(report)
+        };
+        lines.lines().map(whole).collect()
     }
 
     /// Fails if anything of this machine is on the tape: a path that does not come with the system.

@@ -15,7 +15,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::{HealthyServer, Instance, judge::Judged, traffic::Traffic};
 use crate::{
     child::Running,
-    network, packages, target_dir,
+    network, packages,
+    report::complete_stacks,
+    target_dir,
     trace::{TRACING, leaktrace},
     wait_until,
 };
@@ -147,7 +149,8 @@ impl Tracer {
     fn finish(mut self) -> Result<(Judged, Vec<String>, Option<PathBuf>)> {
         let text = fs::read_to_string(&self.report)
             .with_context(|| format!("no report in `{}`", self.report.display()))?;
-        let report = serde_json::from_str(&text).context("the report is not JSON")?;
+        let mut report = serde_json::from_str(&text).context("the report is not JSON")?;
+        complete_stacks(&mut report);
         let said = self.running.rest_of_stderr().iter().filter(|line| !line.starts_with(TRACING));
         let said = said.cloned().collect();
         Ok((Judged::of(&report), said, self.tape))

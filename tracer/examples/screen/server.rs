@@ -149,7 +149,6 @@ impl Server {
             truncated_why: (number % 6 == 4).then(|| "no unwind table for libssl.so.3".to_owned()),
             headline: 0,
             frames: Arc::clone(&self.stacks[number]),
-            callees: Vec::new(),
             callers: Vec::new(),
             trend_bytes: self.trends[number].clone(),
         }

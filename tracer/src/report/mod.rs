@@ -105,7 +105,7 @@ pub struct Report {
     /// written report.
     #[serde(default)]
     pub sites_left_out: u64,
-    /// Frames that the `callees` and `callers` of call sites refer to; only in a written report.
+    /// Frames that the `callers` of call sites refer to; only in a written report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frames: Vec<Frame>,
     /// Objects that the call sites' stacks run through, those with most unnamed frames first.
@@ -443,10 +443,6 @@ pub struct Site {
     pub headline: usize,
     /// Innermost first, starting with the function that called the allocator.
     pub frames: Arc<[Frame]>,
-    /// The stack before `frames`, as indices into the report's `frames`; only in a written report, after its first call
-    /// sites.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub callees: Vec<u32>,
     /// The rest of the stack after `frames`, as indices into the report's `frames`; only in a written report, after its first
     /// call sites.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -75,7 +75,6 @@ pub(crate) fn site(id: u32) -> Site {
         truncated_why: None,
         headline: 0,
         frames: [frame("reload_config", Some(("config.cpp", 41)), false)].into(),
-        callees: Vec::new(),
         callers: Vec::new(),
         trend_bytes: vec![12 << 10; 20],
     }

@@ -9,48 +9,60 @@ use std::{collections::HashMap, sync::Arc};
 use super::FIRST;
 use crate::report::{Frame, Report, Site};
 
-/// Moves all frames but the headline to the report's list, in all but the first call sites.
+/// Findings whose stacks are written out.
+const FINDINGS: usize = 10;
+
+/// Moves the frames of all but the first call sites to the report's list; all but the first findings leave theirs to their
+/// first call site.
 pub(super) fn share(report: &mut Report) {
+    let Report { findings, sites, frames: shared, .. } = report;
+    let stacks: HashMap<u32, &Arc<[Frame]>> =
+        sites.iter().map(|site| (site.id, &site.frames)).collect();
+    for finding in findings.iter_mut().skip(FINDINGS) {
+        let of_site = finding.sites.first().and_then(|site| stacks.get(site));
+        if of_site.is_some_and(|frames| **frames == finding.frames) {
+            finding.frames = Arc::from([]);
+        }
+    }
     let mut numbers: HashMap<Frame, u32> = HashMap::new();
-    let mut shared = Vec::new();
-    for site in report.sites.iter_mut().skip(FIRST) {
-        let Some((callees, rest)) = site.frames.split_at_checked(site.headline) else { continue };
-        let Some((shown, callers)) = rest.split_first() else { continue };
-        let mut number = |frame: &Frame| {
+    for site in sites.iter_mut().skip(FIRST) {
+        let number = |frame: &Frame| {
             let next = u32::try_from(shared.len()).unwrap_or(u32::MAX);
             *numbers.entry(frame.clone()).or_insert_with(|| {
                 shared.push(frame.clone());
                 next
             })
         };
-        site.callees = callees.iter().map(&mut number).collect();
-        site.callers = callers.iter().map(number).collect();
-        site.headline = 0;
-        site.frames = Arc::from([shown.clone()]);
+        site.callers = site.frames.iter().map(number).collect();
+        site.frames = Arc::from([]);
     }
-    report.frames = shared;
 }
 
-/// Gives each call site its whole stack again. Numbers of no frame are left out.
+/// Gives each call site and each finding its whole stack again. Numbers of no frame are left out.
 pub(super) fn unshare(report: &mut Report) {
     let shared = std::mem::take(&mut report.frames);
-    let frame = |at: u32| shared.get(usize::try_from(at).ok()?);
-    for Site { frames, headline, callees, callers, .. } in &mut report.sites {
-        if callees.is_empty() && callers.is_empty() {
+    for Site { frames, callers, .. } in &mut report.sites {
+        if callers.is_empty() {
             continue;
         }
-        let callees: Vec<Frame> =
-            std::mem::take(callees).into_iter().filter_map(frame).cloned().collect();
-        *headline += callees.len();
-        let callers = std::mem::take(callers).into_iter().filter_map(frame).cloned();
-        *frames = callees.into_iter().chain(frames.iter().cloned()).chain(callers).collect();
+        let numbers = std::mem::take(callers).into_iter();
+        let callers = numbers.filter_map(|at| shared.get(usize::try_from(at).ok()?));
+        *frames = frames.iter().chain(callers).cloned().collect();
+    }
+    let Report { findings, sites, .. } = report;
+    let stacks: HashMap<u32, &Arc<[Frame]>> =
+        sites.iter().map(|site| (site.id, &site.frames)).collect();
+    for finding in findings.iter_mut().filter(|finding| finding.frames.is_empty()) {
+        if let Some(frames) = finding.sites.first().and_then(|site| stacks.get(site)) {
+            finding.frames = Arc::clone(frames);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Address, fixtures};
+    use crate::report::{Address, Finding, fixtures};
 
     /// A report with this many call sites, whose stacks differ in their innermost frame only.
     fn report(sites: u32) -> Report {
@@ -72,12 +84,10 @@ mod tests {
         let mut written = whole.clone();
         share(&mut written);
         assert!(written.sites[..FIRST] == whole.sites[..FIRST]);
-        let (later, before) = (&written.sites[150], &whole.sites[150]);
-        assert_eq!((later.callees.len(), later.frames.len(), later.callers.len()), (1, 1, 29));
-        // Who asked is where everybody looks for it.
-        assert_eq!(later.asked(), before.asked());
+        let later = &written.sites[150];
+        assert_eq!((later.frames.len(), later.callers.len(), later.headline), (0, 31, 1));
         // The innermost ones differ.
-        assert_eq!(written.frames.len(), 150 + 29);
+        assert_eq!(written.frames.len(), 150 + 30);
         unshare(&mut written);
         assert!(written == whole);
     }
@@ -90,14 +100,35 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_without_its_headline_and_a_number_of_no_frame_do_no_harm() {
+    fn later_findings_leave_their_stacks_to_their_call_sites() {
+        let mut whole = report(60);
+        let template = whole.findings[0].clone();
+        let finding = |site: &Site| Finding {
+            sites: vec![site.id, 0],
+            frames: Arc::clone(&site.frames),
+            ..template.clone()
+        };
+        whole.findings = whole.sites[..59].iter().map(finding).collect();
+        // A call site that is not in the report.
+        whole.findings[58].sites[0] = 1000;
+        let mut written = whole.clone();
+        share(&mut written);
+        let written_out: Vec<usize> =
+            (0..59).filter(|at| !written.findings[*at].frames.is_empty()).collect();
+        assert_eq!(written_out, [&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9][..], &[58]].concat());
+        unshare(&mut written);
+        assert!(written == whole);
+    }
+
+    #[test]
+    fn a_stack_without_frames_and_a_number_of_no_frame_do_no_harm() {
         let mut odd = report(52);
+        odd.findings.clear();
         odd.sites[50].frames = Arc::from([]);
         odd.sites[51].headline = 31;
         let whole = odd.clone();
         share(&mut odd);
-        assert!(odd == whole);
-        odd.sites[51].callers = vec![7];
+        odd.sites[50].callers = vec![700];
         unshare(&mut odd);
         assert!(odd == whole);
     }
