@@ -1,7 +1,7 @@
 //! How connections end. Pure.
 
 use tracer_common::{
-    connection::{CLOSE_WAIT, CLOSED, FIN_WAIT1, Role},
+    connection::{CLOSE_WAIT, CLOSED, FIN_WAIT1},
     record::Disconnected,
 };
 
@@ -44,18 +44,17 @@ const LAST_ACK: u32 = 9;
 
 /// Bytes received and sent, `None` where unknown. TCP counts a SYN as a byte sent where this side connected, and a
 /// FIN as a byte in its direction.
-pub(super) fn bytes(record: &Disconnected, role: Role) -> (Option<u64>, Option<u64>) {
+pub(super) fn bytes(record: &Disconnected, connected: bool) -> (Option<u64>, Option<u64>) {
     let present = u32::from(record.present);
     let peer_first = record.ended_ns != 0 && record.state == CLOSE_WAIT;
     let us_first = record.ended_ns != 0 && record.state == FIN_WAIT1;
     let over = present == CLOSED && record.error == 0;
     let end_in = peer_first || us_first && (present == CLOSING || over);
     let end_out = us_first || peer_first && (present == LAST_ACK || over);
-    let begin_out = role == Role::Connected;
     let known = |bytes: u64, marks: u64| (bytes != u64::MAX).then(|| bytes.saturating_sub(marks));
     (
         known(record.bytes_in, end_in.into()),
-        known(record.bytes_out, u64::from(end_out) + u64::from(begin_out)),
+        known(record.bytes_out, u64::from(end_out) + u64::from(connected)),
     )
 }
 
@@ -108,7 +107,7 @@ mod tests {
 
     #[test]
     fn syn_and_fin_do_not_count_as_bytes() {
-        let counted = |ended_ns, state: u16, present, error, role| {
+        let counted = |ended_ns, state: u16, present, error, connected| {
             let record = Disconnected {
                 record: 0,
                 number: 1,
@@ -121,19 +120,19 @@ mod tests {
                 error,
                 present,
             };
-            bytes(&record, role)
+            bytes(&record, connected)
         };
         // Established, and about to be closed.
-        assert_eq!(counted(0, 1, 1, 0, Role::Accepted), (Some(11), Some(21)));
-        assert_eq!(counted(0, 1, 1, 0, Role::Connected), (Some(11), Some(20)));
+        assert_eq!(counted(0, 1, 1, 0, false), (Some(11), Some(21)));
+        assert_eq!(counted(0, 1, 1, 0, true), (Some(11), Some(20)));
         // The peer has closed; and we have shut down since.
-        assert_eq!(counted(5, 8, 8, 0, Role::Accepted), (Some(10), Some(21)));
-        assert_eq!(counted(5, 8, 9, 0, Role::Accepted), (Some(10), Some(20)));
-        assert_eq!(counted(5, 8, 7, 0, Role::Accepted), (Some(10), Some(20)));
+        assert_eq!(counted(5, 8, 8, 0, false), (Some(10), Some(21)));
+        assert_eq!(counted(5, 8, 9, 0, false), (Some(10), Some(20)));
+        assert_eq!(counted(5, 8, 7, 0, false), (Some(10), Some(20)));
         // We have shut down; and the peer has closed since.
-        assert_eq!(counted(5, 4, 5, 0, Role::Accepted), (Some(11), Some(20)));
-        assert_eq!(counted(5, 4, 7, 0, Role::Connected), (Some(10), Some(19)));
+        assert_eq!(counted(5, 4, 5, 0, false), (Some(11), Some(20)));
+        assert_eq!(counted(5, 4, 7, 0, true), (Some(10), Some(19)));
         // It was reset.
-        assert_eq!(counted(5, 7, 7, 104, Role::Accepted), (Some(11), Some(21)));
+        assert_eq!(counted(5, 7, 7, 104, false), (Some(11), Some(21)));
     }
 }

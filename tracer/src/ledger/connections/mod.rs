@@ -59,6 +59,8 @@ pub struct Connection {
     pub inode: u64,
     /// Which side opened it.
     pub role: Role,
+    /// Whether that was this side; before the attach, what its sockets say.
+    connected: bool,
     /// `tcp`, `unix` …
     pub protocol: &'static str,
     /// Address on this side.
@@ -220,6 +222,7 @@ impl Connections {
             socket: record.socket,
             inode: record.inode,
             role,
+            connected: role == Role::Connected,
             protocol: address::protocol(record),
             local,
             peer,
@@ -235,7 +238,7 @@ impl Connections {
     /// Ends a connection.
     pub(super) fn disconnected(&mut self, record: &Disconnected) {
         if let Some(connection) = self.open.remove(&record.number) {
-            let (bytes_in, bytes_out) = ends::bytes(record, connection.role);
+            let (bytes_in, bytes_out) = ends::bytes(record, connection.connected);
             let closed =
                 Closed { at_ns: record.time_ns, by: ends::by(record), bytes_in, bytes_out };
             self.finish(connection, closed);

@@ -19,6 +19,8 @@ pub struct Seed {
     pub fd: u32,
     /// Inode number of the socket.
     pub inode: u64,
+    /// Whether this side connected: the target has no listening socket with its local port.
+    pub connected: bool,
     /// `tcp`, `unix` …
     pub protocol: &'static str,
     /// Address on this side, in text form.
@@ -34,7 +36,7 @@ impl Connections {
         if self.seeds.contains_key(&inode) || self.open.values().any(|one| one.inode == inode) {
             return;
         }
-        let Seed { pid, fd, inode, protocol, local, peer } = seed;
+        let Seed { pid, fd, inode, connected, protocol, local, peer } = seed;
         let [local, peer] = [local, peer].map(|text| text.map(|text| Address::parse(&text)));
         let via = if protocol == "unix" { local.as_ref() } else { None };
         let client = self.clients.entry(Peer::of(peer.as_ref(), via));
@@ -51,6 +53,7 @@ impl Connections {
                 socket: 0,
                 inode,
                 role: Role::Before,
+                connected,
                 protocol,
                 local,
                 peer,

@@ -215,7 +215,7 @@ fn parts_of_a_range_are_one_resource() {
 fn seed(inode: u64) -> Seed {
     let text = |text: &str| Some(text.to_owned());
     let (local, peer) = (text("10.0.0.1:80"), text("[2001:db8::7]:9"));
-    Seed { pid: PID, fd: 4, inode, protocol: "tcp", local, peer }
+    Seed { pid: PID, fd: 4, inode, connected: false, protocol: "tcp", local, peer }
 }
 
 #[test]
@@ -244,6 +244,18 @@ fn connections_from_before_the_attach_count_once_and_not_as_opened() {
     // One that was not found at the attach still counts as opened before.
     ledger.apply(begun(Connected { role: Role::Before as u8, ..record(10) }));
     assert_eq!(sums(&ledger.connections_mut().figures(30 * SECOND, SECOND)), (3, 0, 1, 1));
+}
+
+#[test]
+fn the_byte_that_opens_a_connection_from_before_the_attach_is_not_counted() {
+    let sent = |connected| {
+        let mut ledger = Ledger::default();
+        ledger.connections_mut().seed(Seed { connected, ..seed(1) });
+        ledger.apply(begun(Connected { inode: 1, role: Role::Before as u8, ..record(9) }));
+        ledger.apply(ended(9, 20 * SECOND));
+        ledger.connections_mut().figures(30 * SECOND, SECOND).clients[0].bytes_out
+    };
+    assert_eq!((sent(false), sent(true)), (Some(20), Some(19)));
 }
 
 #[test]
