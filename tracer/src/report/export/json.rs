@@ -45,6 +45,8 @@ pub fn write_line(
 /// The call sites that are written with all there is: they are worst first, and more than anybody looks at. A service of
 /// many processes has thousands. Later ones are left out if nothing is outstanding there: the totals have their sums.
 const FIRST: usize = 50;
+/// The findings that are written with all there is. Later ones have no cohorts, and their stack is that of a call site.
+const FIRST_FINDINGS: usize = 10;
 /// Processes that are listed for a later call site: those that hold most.
 const LATER_PROCESSES: usize = 5;
 
@@ -61,6 +63,7 @@ fn written(report: &Report, top: Option<usize>) -> Report {
     report.sites_left_out = u64::try_from(all - report.sites.len()).unwrap_or(u64::MAX);
     let later = report.sites.iter_mut().skip(FIRST);
     later.for_each(|site| site.by_process.truncate(LATER_PROCESSES));
+    report.findings.iter_mut().skip(FIRST_FINDINGS).for_each(|finding| finding.cohorts.clear());
     shared_frames::share(&mut report);
     report
 }

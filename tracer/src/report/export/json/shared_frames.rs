@@ -6,11 +6,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::FIRST;
+use super::{FIRST, FIRST_FINDINGS};
 use crate::report::{Frame, Report, Site};
-
-/// Findings whose stacks are written out.
-const FINDINGS: usize = 10;
 
 /// Moves the frames of all but the first call sites to the report's list; all but the first findings leave theirs to their
 /// first call site.
@@ -18,7 +15,7 @@ pub(super) fn share(report: &mut Report) {
     let Report { findings, sites, frames: shared, .. } = report;
     let stacks: HashMap<u32, &Arc<[Frame]>> =
         sites.iter().map(|site| (site.id, &site.frames)).collect();
-    for finding in findings.iter_mut().skip(FINDINGS) {
+    for finding in findings.iter_mut().skip(FIRST_FINDINGS) {
         let of_site = finding.sites.first().and_then(|site| stacks.get(site));
         if of_site.is_some_and(|frames| **frames == finding.frames) {
             finding.frames = Arc::from([]);
