@@ -73,7 +73,8 @@ fn an_allocator_whose_free_the_kernel_refuses_is_left_out_beside_descriptors() -
 /// Traces a victim with that many pairs of functions, all of them given by options.
 fn many_functions(count: usize) -> Result<()> {
     let mut victim = Victim::start("many_functions", &[&count.to_string()])?;
-    let mut options = vec!["--kind".to_owned(), "heap".to_owned()];
+    // Also call sites of which nothing is outstanding.
+    let mut options = ["--kind", "heap", "--top", "2000"].map(str::to_owned).to_vec();
     for number in 0..count {
         options.extend(["--alloc".to_owned(), format!("get_{number:04}:size@0")]);
         options.extend(["--free".to_owned(), format!("put_{number:04}")]);

@@ -78,6 +78,9 @@ impl UnknownReleases {
 
     /// A resource that the ledger has was released.
     pub(super) fn released(&mut self, handle: Handle) {
+        if taken::counts(&handle) == 0 {
+            return;
+        }
         if self.released.is_empty() {
             self.released = vec![None; REMEMBERED];
         }
