@@ -255,7 +255,7 @@ fn count(
     started.pause()?;
     let pid = started.pid().to_string();
     // Both take many seconds to attach and to detach, so they do it in parallel.
-    let mut trace = Trace::start(&["-p", &pid, "--kind", "heap,object"])?;
+    let mut trace = Trace::start(&["-p", &pid, "--kind", "heap,object", "--top", "1000000"])?;
     let witness = Witness::attach(started.pid(), constructors)?;
     trace.wait_until_attached()?;
     started.signal("CONT")?;

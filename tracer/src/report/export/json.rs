@@ -43,8 +43,10 @@ pub fn write_line(
 }
 
 /// The call sites that are written with all there is: they are worst first, and more than anybody looks at. A service of
-/// many processes has thousands. Later ones are left out if nothing is outstanding there: the totals have their sums.
+/// many processes has thousands.
 const FIRST: usize = 50;
+/// With more call sites than that, later ones are left out if nothing is outstanding there: the totals have their sums.
+const MANY: usize = 1_000;
 /// The findings that are written with all there is. Later ones have no cohorts, and their stack is that of a call site.
 const FIRST_FINDINGS: usize = 10;
 /// Processes that are listed for a later call site: those that hold most.
@@ -55,10 +57,11 @@ const LATER_PROCESSES: usize = 5;
 fn written(report: &Report, top: Option<usize>) -> Report {
     let mut report = report.clone();
     let all = report.sites.len();
+    let first = top.unwrap_or(if all > MANY { FIRST } else { all });
     let mut at = 0;
     report.sites.retain(|site| {
         at += 1;
-        at <= top.unwrap_or(FIRST) || (top.is_none() && site.outstanding_count > 0)
+        at <= first || (top.is_none() && site.outstanding_count > 0)
     });
     report.sites_left_out = u64::try_from(all - report.sites.len()).unwrap_or(u64::MAX);
     let later = report.sites.iter_mut().skip(FIRST);
@@ -110,18 +113,20 @@ mod tests {
     }
 
     #[test]
-    fn quiet_call_sites_are_left_out_after_the_first_ones_unless_a_number_is_asked_for() {
+    fn of_many_call_sites_quiet_ones_are_left_out_unless_a_number_is_asked_for() {
         let mut report = fixtures::sample();
         let (busy, quiet) = (report.sites[0].clone(), report.sites[3].clone());
         assert_eq!(quiet.outstanding_count, 0);
-        report.sites = [vec![quiet.clone(); 60], vec![busy; 20], vec![quiet; 30]].concat();
-        let sizes = |top| {
-            let written = written(&report, top);
+        report.sites = [vec![quiet.clone(); 60], vec![busy; 20], vec![quiet.clone(); 920]].concat();
+        let sizes = |report: &Report, top| {
+            let written = written(report, top);
             (written.sites.len(), written.sites_left_out)
         };
-        assert_eq!(sizes(None), (70, 40));
-        assert_eq!(sizes(Some(100)), (100, 10));
-        assert_eq!(sizes(Some(7)), (7, 103));
+        assert_eq!(sizes(&report, None), (1_000, 0));
+        assert_eq!(sizes(&report, Some(7)), (7, 993));
+        report.sites.push(quiet);
+        assert_eq!(sizes(&report, None), (70, 931));
+        assert_eq!(sizes(&report, Some(1_000)), (1_000, 1));
     }
 
     /// Every value of a list that has a name, and names that are not in it.
