@@ -65,10 +65,10 @@ pub(crate) fn begin(
     continue_with(context, NEXT)
 }
 
-/// Records a descriptor that the kernel is about to install, before any thread can use it.
+/// Records a descriptor that the kernel is about to install, before any thread can use it; or counts one without a file.
 #[inline(always)]
 pub(crate) fn install(
-    context: &ProbeContext,
+    context: &impl FdContext,
     call: &Call,
     registers: u64,
     opener: ProbeNumber,
@@ -98,15 +98,7 @@ pub(crate) fn invalid_close(
     if (fd as i32) < 0 {
         return None;
     }
-    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
-    let opened = unsafe { &mut (*call.thread_or_allocate()?).opened };
-    opened.next = 0;
-    opened.count = 1;
-    opened.list[0] = fd;
-    opened.registers = registers as u64;
-    opened.file = 0;
-    opened.probe = u32::from(FdOrigin::InvalidClose.probe());
-    continue_with(context, NEXT)
+    install(context, call, registers as u64, FdOrigin::InvalidClose.probe(), fd, 0)
 }
 
 /// Continues with the descriptor that [`install`] has stored: a program of its own, to keep the verifier's work small.
