@@ -182,6 +182,14 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The release of what was acquired at `position` and is found to be gone: no probe has seen the call.
+    pub(crate) const fn found_released(handle: Handle, position: u64) -> Self {
+        let (size, time_ns, probe, caller) = (0, 0, 0, 0);
+        Self::Released { handle, size, position, time_ns, probe, caller, resizing: None }
+    }
+}
+
 /// How a thread changes its state, other than by being joined, which is a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadChange {

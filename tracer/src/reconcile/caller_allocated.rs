@@ -120,16 +120,7 @@ pub(crate) fn end_dead(
         // If another object is there by now, probes will see that one's end.
         let is_still_it = |(key, object): &(Key, Object)| source.remove_object(key, object.time_ns);
         if known.is_none_or(is_still_it) {
-            let (handle, position) = (*handle, *position);
-            ledger.apply(Event::Released {
-                handle,
-                size: 0,
-                position,
-                time_ns: 0,
-                probe: 0,
-                caller: 0,
-                resizing: None,
-            });
+            ledger.apply(Event::found_released(*handle, *position));
         }
     }
 }

@@ -138,15 +138,7 @@ impl HeapVerification {
                     verified.asked = verified.asked.saturating_sub(1);
                     continue;
                 }
-                ledger.apply(Event::Released {
-                    handle,
-                    size: 0,
-                    position: one.position,
-                    time_ns: 0,
-                    probe: 0,
-                    caller: 0,
-                    resizing: None,
-                });
+                ledger.apply(Event::found_released(handle, one.position));
                 verified.missed_releases += 1;
             }
         }

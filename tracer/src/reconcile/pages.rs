@@ -56,7 +56,7 @@ impl Touches {
                 let (handle, block) = (Handle { value, ..handle }, Block { size, ..block });
                 // The page was freed in between, or copied on write.
                 if let Some(position) = ledger.block(&handle).map(|before| before.position) {
-                    ledger.apply(released(handle, position));
+                    ledger.apply(Event::found_released(handle, position));
                 }
                 ledger.apply(Event::Acquired { handle, block });
             }
@@ -88,15 +88,10 @@ impl Touches {
             for (value, _) in pages.into_iter().zip(resident).filter(|(_, resident)| !resident) {
                 let handle = Handle { pid, kind: Kind::Pages, value };
                 if let Some(position) = ledger.block(&handle).map(|block| block.position) {
-                    ledger.apply(released(handle, position));
+                    ledger.apply(Event::found_released(handle, position));
                 }
             }
         }
         source.end_scan(Timer::Pages);
     }
-}
-
-/// The release of a page that was touched at `position`.
-const fn released(handle: Handle, position: u64) -> Event {
-    Event::Released { handle, size: 0, position, time_ns: 0, probe: 0, caller: 0, resizing: None }
 }
