@@ -3,7 +3,10 @@
 //!
 //! Takes lists of descriptors, changes the ledger.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+};
 
 use crate::{
     ledger::{Ledger, connections::Seed},
@@ -44,20 +47,20 @@ pub(super) fn seed_connections(
     let wanted: Vec<u64> = inodes.iter().map(|(_, inode)| *inode).collect();
     let known = source.sockets(pid, &wanted);
     let listening = known.values().filter(|socket| socket.state == Some("LISTEN"));
-    let ports: HashSet<&str> = listening.filter_map(|socket| port(socket.local.as_ref())).collect();
+    let ports: HashSet<u16> = listening.filter_map(|socket| port(socket.local.as_ref())).collect();
     for (fd, inode) in inodes {
         let Some(socket) = known.get(&inode).filter(|socket| is_connected(socket)) else {
             continue;
         };
-        let connected = port(socket.local.as_ref()).is_some_and(|port| !ports.contains(port));
+        let connected = port(socket.local.as_ref()).is_some_and(|port| !ports.contains(&port));
         let Socket { protocol, local, peer, .. } = socket.clone();
         ledger.connections_mut().seed(Seed { pid, fd, inode, connected, protocol, local, peer });
     }
 }
 
 /// The port of an address of the internet family.
-fn port(address: Option<&String>) -> Option<&str> {
-    address?.rsplit_once(':').map(|(_, port)| port)
+fn port(address: Option<&String>) -> Option<u16> {
+    address?.parse().ok().map(|address: SocketAddr| address.port())
 }
 
 /// Compares open connections with the descriptors `listed` at `at_ns`.
