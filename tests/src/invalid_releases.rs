@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::{Report, report::symbols};
+use crate::{Report, report::headline};
 
 /// Calls by function, reason and called function.
 pub type Calls = BTreeMap<(String, String, String), u64>;
@@ -15,8 +15,7 @@ pub fn reported(report: &Report) -> Result<Calls> {
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("?").to_owned();
     let mut all = Calls::new();
     for one in report.list("/invalid_releases")? {
-        let headline = usize::try_from(one["headline"].as_u64().context("no headline")?)?;
-        let name = symbols(one).get(headline).map_or("?", |name| name).to_owned();
+        let name = headline(one).context("no headline")?.to_owned();
         let count = one["count"].as_u64().context("no count")?;
         *all.entry((name, text(one, "why"), text(one, "released_by"))).or_default() += count;
     }

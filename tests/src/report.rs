@@ -174,6 +174,12 @@ pub fn symbols(site: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// The name of the headline's function of a call site.
+pub fn headline(site: &Value) -> Option<&str> {
+    let at = usize::try_from(site.get("headline")?.as_u64()?).ok()?;
+    symbols(site).get(at).copied()
+}
+
 /// Adds the frames that call sites and findings refer to, as a reader does who needs whole stacks.
 pub(crate) fn complete_stacks(report: &mut Value) {
     let shared = report.get("frames").and_then(Value::as_array).cloned().unwrap_or_default();

@@ -10,7 +10,7 @@ use tests::{
     compare::Named,
     compile::{cargo_victim, rust_victim, victim, victim_by},
     mimalloc,
-    report::symbols,
+    report::{headline, symbols},
 };
 
 /// Containers of `cxx` all belong to one function; each other site is a function of its own.
@@ -79,8 +79,7 @@ fn rust(program: &Path, start: &str) -> Result<()> {
     assert_eq!(report.total("heap")?, truth.sum("heap"), "{}", report.summary());
     truth.compare(&report, Named::ByAnyFrame, &["heap"], true)?;
     for site in report.list("/sites")?.iter().filter(|site| site["kind"] == "heap") {
-        let at = site["headline"].as_u64().and_then(|at| usize::try_from(at).ok());
-        let headline = at.and_then(|at| symbols(site).get(at).copied()).unwrap_or_default();
+        let headline = headline(site).unwrap_or_default();
         let function = headline.rsplit("::").next().unwrap_or_default();
         ensure!(
             truth.site(function).is_ok() && site["truncated_why"].is_null(),

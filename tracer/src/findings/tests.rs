@@ -273,21 +273,14 @@ fn a_function_that_asks_for_most_call_sites_is_a_wrapper() {
 }
 
 #[test]
-fn descriptors_weigh_more_than_a_few_bytes() {
-    let mut descriptor = made(1, VerdictClass::Suspect, &["open_log", "main"]);
-    descriptor.site.kind = ResourceKind::Fd.into();
-    descriptor.site.outstanding_bytes = 0;
-    let found = find(&[made(2, VerdictClass::Suspect, &["note", "main"]), descriptor]);
-    assert_eq!(function(&found[0]), "open_log");
-}
-
-#[test]
-fn threads_weigh_more_than_a_few_bytes() {
-    let mut thread = made(1, VerdictClass::Suspect, &["start_worker", "main"]);
-    thread.site.kind = ResourceKind::Thread.into();
-    thread.site.outstanding_bytes = 0;
-    let found = find(&[made(2, VerdictClass::Suspect, &["note", "main"]), thread]);
-    assert_eq!(function(&found[0]), "start_worker");
+fn descriptors_and_threads_weigh_more_than_a_few_bytes() {
+    for kind in [ResourceKind::Fd, ResourceKind::Thread] {
+        let mut heavy = made(1, VerdictClass::Suspect, &["open_log", "main"]);
+        heavy.site.kind = kind.into();
+        heavy.site.outstanding_bytes = 0;
+        let found = find(&[made(2, VerdictClass::Suspect, &["note", "main"]), heavy]);
+        assert_eq!(function(&found[0]), "open_log", "{kind:?}");
+    }
 }
 
 #[test]
